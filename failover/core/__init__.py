@@ -1,0 +1,1 @@
+"""The pure protocol: no I/O, no clock, no await, no randomness."""

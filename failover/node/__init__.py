@@ -1,0 +1,1 @@
+"""The node loop: the one place that joins the core and the ports."""
