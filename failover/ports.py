@@ -1,0 +1,342 @@
+"""The outside world as the node loop sees it. Adapters implement these protocols; the simulator implements them too.
+
+Every coroutine here is bounded by a time-out of its adapter and raises one of the errors below; none retries by itself
+unless it says so. All of them are idempotent: after a crash or an error the same call is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from failover.core.model import Acceptance, DataState, Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
+
+
+class PortError(Exception):
+    """Something outside did not do what it was asked; the message says what, where, and what to do."""
+
+
+class PostgresDownError(PortError):
+    """The own Postgres refused or closed the connection."""
+
+
+class PostgresHungError(PortError):
+    """The own Postgres did not answer within its time-out."""
+
+
+class PeerPostgresError(PortError):
+    """The peer's Postgres cannot be reached or refused the statement."""
+
+
+class FencedError(PortError):
+    """The database carries a fence of a term that is not below the own one (R19)."""
+
+
+class PreconditionError(PortError):
+    """The database is no longer what the step was decided on; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeadOrder:
+    """The one transaction that makes a database lead (design, section 7, step 4).
+
+    `entry.first_revision` and `entry.parent_revision` are filled in by the transaction from what the table holds:
+    the gap row gets id `max(own max id, clear_revision) + margin`, bounded where ids are int4.
+    """
+
+    entry: LineageEntry
+    clear_revision: int  # the highest revision that any client may have seen anywhere
+    margin: int  # further revisions to leave out
+    full_fence: bool  # raise the compaction revision too
+
+
+@dataclass(frozen=True, slots=True)
+class RejoinOrder:
+    """Make the own data equal to the leader's, archive what only this node has, and stream on from there.
+
+    One mechanism for every case: a node that was away, a node that lost a split, an empty node. What is common is
+    found by comparison, what differs is archived, deleted and copied in one transaction.
+    """
+
+    leader_head: str  # the leader's newest lineage id that was decided on; another one raises PreconditionError
+    parting_revision: int  # contents of every id from here on are compared, not only their presence; 0 compares all
+    subscription: str  # name of the new subscription, its slot and the standby name
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejoinReport:
+    """What a rejoin did."""
+
+    kind: str  # "incremental" or "copy"
+    rows_compared: int
+    rows_deleted: int
+    rows_copied: int
+    bytes_copied: int
+    seconds: float
+    archive: str | None  # name of the archive, None when this node had nothing of its own
+    only_here: int  # rows that the leader lacked
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a copy is; `total` may be an estimate."""
+
+    rows: int
+    total: int
+    bytes: int
+    seconds: float
+
+
+class LocalPostgres(Protocol):
+    """The node's own Postgres. Every session runs with synchronous_commit = local and time-outs of its own."""
+
+    async def status(self) -> PostgresStatus:
+        """One look, in one statement. Raises PostgresDownError or PostgresHungError."""
+
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` at once, from the event loop, whenever an established session to this Postgres is closed."""
+
+    async def open_to_kine(self, term: int) -> None:
+        """Let Kine's role in: LOGIN and the start fence lifted, in this order, if `term` > fence term (else FencedError)."""
+
+    async def close_to_kine(self, term: int) -> None:
+        """Fence: role closed and fence term raised to `term` in one transaction, then Kine's sessions ended: idle and
+        reading ones first, those that wait for the follower last; returns when all are gone. The local Kine is frozen
+        before (R20).
+        """
+
+    async def close_quietly(self, term: int) -> int:
+        """For a switchover: role closed, running statements awaited instead of ended. Returns the WAL position after."""
+
+    async def lead(self, order: LeadOrder) -> LineageEntry:
+        """The transaction of LeadOrder; refuses (PreconditionError) data that is not complete. Returns the row written."""
+
+    async def record(self, entry: LineageEntry) -> LineageEntry:
+        """Write a lineage row (ALONE, SYNCED) with the revisions filled in, as LeadOrder says, without a gap row."""
+
+    async def found(self, entry: LineageEntry) -> None:
+        """Create the schema and the first lineage row of a new cluster. Refuses existing cluster data."""
+
+    async def prepare(self) -> None:
+        """Create the schema (kine table, lineage, local state, publication, roles) where it is missing; no data."""
+
+    async def waits_on(self, standby: str) -> None:
+        """Set synchronous_standby_names and reload, then return when a CHECKPOINT has returned (R9)."""
+
+    async def waits_off(self) -> None:
+        """Empty synchronous_standby_names and reload: waiting commits are released."""
+
+    async def flushed(self, standby: str, lsn: int) -> None:
+        """Return when `standby` has flushed past `lsn`. Raises PortError when its time-out passes first."""
+
+    async def detach(self) -> None:
+        """Disable and drop the subscription, leaving the remote slot alone. No subscription is success."""
+
+    async def drop_slots(self, keep: str | None) -> None:
+        """Drop every replication slot of this product except `keep`; active ones are ended first."""
+
+    async def close(self) -> None:
+        """Close all sessions."""
+
+
+class PeerPostgres(Protocol):
+    """The peer's Postgres, over the paths between the nodes."""
+
+    async def fence(self, term: int) -> None:
+        """As LocalPostgres.close_to_kine, on the peer. Raises PeerPostgresError when it cannot be reached in time."""
+
+    async def drain(self) -> None:
+        """After `fence`: return when the own subscription has applied all that the peer's Postgres had at the fence."""
+
+    async def final_revision(self) -> int:
+        """Highest id in the peer's kine table."""
+
+    async def close(self) -> None:
+        """Close all sessions."""
+
+
+class Rejoin(Protocol):
+    """Comparison and copy between the own Postgres and the leader's."""
+
+    async def rejoin(self, order: RejoinOrder, progress: Callable[[Progress], None]) -> RejoinReport:
+        """Execute the order; see RejoinOrder. A crash at any moment leaves the old data or the new, never half."""
+
+    async def archive(self, acceptance: Acceptance) -> str:
+        """Archive every object that differs from the winner's, and every own row past the parting point; durable
+        (fsync of file and directory) before it returns. Returns the archive's name. Needs both Postgres.
+        """
+
+    async def missing_there(self, since_revision: int) -> int:
+        """Number of own rows from `since_revision` on that the leader lacks (late full fence, R13)."""
+
+
+class Target(StrEnum):
+    """Which Postgres a Kine works on."""
+
+    OWN = "own"
+    PEER = "peer"
+
+
+@dataclass(frozen=True, slots=True)
+class KineStatus:
+    """The Kine behind the symlink."""
+
+    target: Target | None  # None: none runs
+    key: str  # the fence that it was started under: another fence, another Kine
+    frozen: bool
+    pid: int | None
+    revision: int  # newest revision that it answered with, 0 before
+    restarts: int = 0
+
+
+class Kine(Protocol):
+    """The node's Kine, blue/green behind one symlink, adopted after a restart of the supervisor."""
+
+    def status(self) -> KineStatus: ...
+
+    def watch(self, ended: Callable[[], None]) -> None:
+        """Call `ended` at once when the process behind the symlink ends without having been told to."""
+
+    async def serve(self, target: Target, key: str) -> None:
+        """Have a Kine on `target` started under `key` behind the symlink: new one beside the old one, wait for its
+        answer, flip, kill the old one (frozen or not). Nothing to do when it is there already, answers and isn't frozen.
+        Raises PortError, with the old one left as it was, when the new one does not answer in time.
+        """
+
+    def freeze(self) -> None:
+        """SIGSTOP: its sockets stay open and nothing is refused. No Kine is success."""
+
+    def thaw(self) -> None: ...
+
+    async def kill(self) -> None:
+        """Kill -9 every Kine of this node and wait for the end; the symlink is removed."""
+
+    async def release(self) -> None:
+        """The supervisor ends, Kine goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathState:
+    """One path to the peer."""
+
+    name: str
+    connected: bool
+    last_heard_s: float
+    round_trip_s: float | None
+    error: str | None
+
+
+class PeerLink(Protocol):
+    """Heartbeats both ways on every path; wrong clusters, versions and certificates are refused before they get here."""
+
+    async def start(self, received: Callable[[Heartbeat, str], None], closed: Callable[[str], None]) -> None:
+        """Serve and connect. `received(heartbeat, path)` for each heartbeat; `closed(path)` at once for a lost connection."""
+
+    def send(self, heartbeat: Heartbeat) -> None:
+        """On every path, never blocking: where a path is full the older heartbeat is dropped."""
+
+    def paths(self) -> tuple[PathState, ...]: ...
+
+    async def stop(self) -> None: ...
+
+
+class Probes(Protocol):
+    """Questions about the world outside."""
+
+    async def peer(self) -> PeerProbe:
+        """Agent's and Postgres's port of the peer on every path, at once, within the probe time-out."""
+
+    async def isolated(self) -> bool:
+        """Whether all witnesses that lately worked (gateway, broker, carrier) are gone. Without witnesses: False."""
+
+    async def disk_nearly_full(self) -> bool: ...
+
+
+class StateStore(Protocol):
+    """The state file."""
+
+    def load(self) -> Durable | None:
+        """None when there is none yet. Raises PortError when it is damaged, with what to do."""
+
+    def save(self, durable: Durable) -> None:
+        """Write, fsync, rename, fsync the directory; returns when it is durable."""
+
+
+class Clock(Protocol):
+    """Time and chance."""
+
+    def now_s(self) -> float:
+        """Suspend-counting clock (CLOCK_BOOTTIME), seconds."""
+
+    def wall_us(self) -> int: ...
+
+    def new_id(self) -> str:
+        """32 random hex digits."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Address(Protocol):
+    """A virtual IP or a DNS name that follows the leader."""
+
+    async def acquire(self) -> None: ...
+
+    async def release(self) -> None: ...
+
+
+class History(Protocol):
+    """Bounded, durable list of events; each decision with its reason and evidence."""
+
+    def append(self, kind: str, message: str, **evidence: object) -> None: ...
+
+    def newest(self, count: int) -> list[dict[str, object]]: ...
+
+    def follow(self) -> AsyncIterator[dict[str, object]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that a node needs of the world."""
+
+    postgres: LocalPostgres
+    peer_postgres: PeerPostgres
+    rejoin: Rejoin
+    kine: Kine
+    link: PeerLink
+    probes: Probes
+    state: StateStore
+    clock: Clock
+    address: Address
+    history: History
+
+
+__all__ = [
+    "Address",
+    "Clock",
+    "DataState",
+    "FencedError",
+    "History",
+    "Kine",
+    "KineStatus",
+    "LeadOrder",
+    "LocalPostgres",
+    "PathState",
+    "PeerLink",
+    "PeerPostgres",
+    "PeerPostgresError",
+    "PortError",
+    "Ports",
+    "PostgresDownError",
+    "PostgresHungError",
+    "PreconditionError",
+    "Probes",
+    "Progress",
+    "Rejoin",
+    "RejoinOrder",
+    "RejoinReport",
+    "StateStore",
+    "Target",
+]
