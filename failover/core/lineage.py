@@ -1,0 +1,102 @@
+"""Whose history contains whose: the question behind every meeting of two nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from failover.core.model import Kind
+
+if TYPE_CHECKING:
+    from failover.core.model import Lineage, LineageEntry
+
+
+class Relation(StrEnum):
+    """My history beside the peer's."""
+
+    UNKNOWN = "unknown"  # one of them has not been seen yet
+    EQUAL_MINE = "equal_mine"  # the same, and I led last
+    EQUAL_THEIRS = "equal_theirs"  # the same, and the peer led last
+    AHEAD = "ahead"  # mine contains the peer's
+    BEHIND = "behind"  # the peer's contains mine
+    PARTED = "parted"  # common up to a point, then both went on
+    STRANGER = "stranger"  # nothing in common
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one node shows at a meeting."""
+
+    node: int
+    lineage: Lineage
+    visible_revision: int
+    may_lead: bool = True  # data complete, nothing handed over, no verdict accepted
+
+
+def relate(mine: Side, theirs: Side) -> Relation:
+    """Compare two histories by the random ids of their rows.
+
+    A history that ends in a row under which its node acknowledged writes alone is contained in the other only if its
+    data is not longer than what the other had when it went on (R1).
+    """
+    if not mine.lineage and not theirs.lineage:
+        return Relation.UNKNOWN
+    if not mine.lineage:
+        return Relation.BEHIND
+    if not theirs.lineage:
+        return Relation.AHEAD
+    if mine.lineage[-1].id == theirs.lineage[-1].id:
+        if mine.may_lead != theirs.may_lead:
+            return Relation.AHEAD if mine.may_lead else Relation.BEHIND
+        return Relation.EQUAL_MINE if mine.lineage[-1].node == mine.node else Relation.EQUAL_THEIRS
+    if (after := _successor(mine, theirs.lineage)) is not None:
+        return Relation.PARTED if _went_on(mine, after) else Relation.BEHIND
+    if (after := _successor(theirs, mine.lineage)) is not None:
+        return Relation.PARTED if _went_on(theirs, after) else Relation.AHEAD
+    return Relation.PARTED if common_head(mine.lineage, theirs.lineage) else Relation.STRANGER
+
+
+def common_head(mine: Lineage, theirs: Lineage) -> LineageEntry | None:
+    """Return the newest row that both histories hold, the last one written before they parted."""
+    ids = {entry.id for entry in theirs} | {entry.absorbs for entry in theirs}
+    return next((entry for entry in reversed(mine) if entry.id in ids), None)
+
+
+def parting_revision(mine: Lineage, theirs: Lineage) -> int:
+    """Return the first revision whose content may differ between the two, 0 where nothing is known to be common.
+
+    Rows of different writers do not commit in the order of their ids, so a margin below it is compared too.
+    """
+    common = common_head(mine, theirs)
+    if common is None:
+        return 0
+    parents = [
+        lineage[index + 1].parent_revision
+        for lineage in (mine, theirs)
+        for index, entry in enumerate(lineage[:-1])
+        if entry.id == common.id
+    ]
+    return max(0, min(parents, default=common.parent_revision) - MARGIN)
+
+
+MARGIN = 1000  # revisions; more than commits can overlap: Kine holds far fewer sessions
+
+
+def _successor(side: Side, other: Lineage) -> LineageEntry | None:
+    """Return the row with which `other` went on after `side`'s head, None when it does not hold that head."""
+    head = side.lineage[-1].id
+    for index, entry in enumerate(other):
+        if entry.absorbs == head:
+            return entry
+        if entry.id == head and index + 1 < len(other):
+            return other[index + 1]
+    return None
+
+
+def _went_on(side: Side, after: LineageEntry) -> bool:
+    """Whether `side` may hold acknowledged writes that the other went on without."""
+    head = side.lineage[-1]
+    alone = head.kind is not Kind.SYNCED and head.node == side.node
+    absorbed = after.absorbs == head.id
+    return alone and not absorbed and after.node != side.node and side.visible_revision > after.parent_revision
