@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from failover.core.model import Role, Sync
+from failover.core.model import Mode, Role, Sync
 
 if TYPE_CHECKING:
     from failover.core.model import Heartbeat
@@ -30,9 +30,16 @@ class Lease:
         """Whether nothing can have been acknowledged without this node, at `now_s`."""
         return self.head is not None and now_s < self.ends_s
 
-    def extend(self, heard: Heartbeat, echoed_sent_s: float | None, own_head: str, degrade_after_s: float) -> Lease:
-        """Grant or extend from a heartbeat of a leader that is in_sync under the head that this node's data has."""
-        if heard.role is not Role.LEADER or heard.sync is not Sync.IN_SYNC:
+    def extend(
+        self, heard: Heartbeat, echoed_sent_s: float | None, own_head: str, degrade_after_s: float, *, mode: Mode
+    ) -> Lease:
+        """Grant or extend from a heartbeat of a leader that is in_sync under the head that this node's data has.
+
+        In mode `async` there is no in_sync: the lease then only says that the stream was flowing, and the fence of a
+        promotion is always a full one.
+        """
+        granted = heard.sync is Sync.IN_SYNC or mode is Mode.ASYNC
+        if heard.role is not Role.LEADER or not granted:
             # A leader that says that it is alone ends the lease; a silent or restarting one leaves it to lapse.
             return Lease(voided_s=self.voided_s) if heard.role is Role.LEADER else self
         if heard.head != own_head or echoed_sent_s is None or echoed_sent_s <= self.voided_s:
@@ -49,3 +56,6 @@ class Lease:
     def renounce(self) -> Lease:
         """Give it up for good under this head."""
         return Lease(voided_s=self.voided_s)
+
+
+VOID = Lease()

@@ -6,7 +6,7 @@ since the Unix epoch, wall clock). A revision is an id of the kine table. An LSN
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 class DataState(StrEnum):
-    """What the data in a node's Postgres is. Changed only in the transaction that changes the data (design, section 3)."""
+    """What the data in a node's Postgres is; changed only in the transaction that changes the data."""
 
     EMPTY = "empty"  # never held the cluster's data
     COPYING = "copying"  # a copy was begun and did not end: never promoted
@@ -104,6 +104,7 @@ class Verdict:
 
     @property
     def loser(self) -> int:
+        """Return the other node's number."""
         return 1 - self.winner
 
 
@@ -118,7 +119,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """A leader's word that it will not write again. `drained` says that the follower has everything up to `revision`."""
+    """A leader's word that it will not write again. `drained`: the follower has everything up to `revision`."""
 
     reason: str
     drained: bool
@@ -134,7 +135,7 @@ class SwitchPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """All that a node says of itself, several times a second, on every path. Level-triggered: a lost one costs nothing."""
+    """All that a node says of itself, many times a second, on every path. Level-triggered: a lost one costs nothing."""
 
     cluster: str
     node: int
@@ -166,6 +167,7 @@ class Heartbeat:
     frozen: bool = False  # its Kine is frozen
     verdict: Verdict | None = None  # node 0's proposal
     acceptance: Acceptance | None = None
+    ghosts_under: str | None = None  # leader's head under which the sender had rows that the leader lacked (R13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ class PostgresStatus:
     oldest_wait_s: float  # age of the oldest commit that waits for the follower, 0.0 when none does
     subscription: Subscription | None
     last_change: LastChange | None
+    changes: int = 0  # rows since the newest lineage row, beats left out; bounded scan, for the policy "most changes"
     int4_ids: bool = False
 
 
@@ -257,42 +260,3 @@ class Durable:
     handed_over: str | None = None  # head under which leadership was given away
     acceptance: Acceptance | None = None
     paused_until_us: int = 0
-
-
-class Request(StrEnum):
-    """What an operator or the machine asks for."""
-
-    SWITCHOVER = "switchover"
-    FAILOVER = "failover"
-    SHUTDOWN = "shutdown"
-    RESYNC = "resync"
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """All that a decision may read, at one moment."""
-
-    now_s: float
-    wall_us: int
-    me: int
-    started_s: float  # when this run of the supervisor began
-    durable: Durable
-    role: Role
-    sync: Sync
-    health: Health
-    postgres: PostgresStatus | None  # the newest look, None before the first
-    postgres_seen_s: float  # when it was taken
-    heard: Heard | None
-    probes: tuple[PeerProbe, ...] = ()  # newest last, bounded
-    peer_postgres_seen_s: float = float("-inf")  # last sign of life of the peer's Postgres: stream or probe
-    stalled_s: float = float("-inf")  # when this node last woke from a stall: deadlines start again there
-    lease_voided_s: float = float("-inf")  # when a stall or a pause last voided the lease
-    behind_since_start: bool = True  # the lease has not been granted in this run, or was renounced
-    isolated: bool = False
-    paused: bool = False
-    switching: SwitchPhase | None = None
-    request: Request | None = None
-    disk_nearly_full: bool = False
-    clock_offset_us: int = 0  # peer's wall clock minus own
-    clock_uncertainty_us: int = 0
-    peer_lineage: Lineage = field(default=())

@@ -1,0 +1,61 @@
+"""All that a decision may read, at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from failover.core.lease import NEVER, VOID, Lease
+
+if TYPE_CHECKING:
+    from failover.core.model import (
+        Durable,
+        Health,
+        Heard,
+        Lineage,
+        PeerProbe,
+        PostgresStatus,
+        Role,
+        SwitchPhase,
+        Sync,
+    )
+
+
+class Request(StrEnum):
+    """What an operator, or the machine that shuts down, asks for."""
+
+    SWITCHOVER = "switchover"
+    FAILOVER = "failover"
+    RESYNC = "resync"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What this node knows of itself, its peer, its paths and its time."""
+
+    now_s: float
+    wall_us: int
+    me: int
+    started_s: float  # when this run of the supervisor began
+    durable: Durable
+    role: Role
+    sync: Sync
+    health: Health
+    postgres: PostgresStatus | None = None  # the newest look, None before the first
+    heard: Heard | None = None
+    peer_lineage: Lineage = ()  # as far as it was sent; kept while its head stays the same
+    peer_served_s: float = NEVER  # when the peer was last heard leading, or about to, with its Postgres up
+    peer_postgres_seen_s: float = NEVER  # last sign of life of the peer's Postgres: stream or probe
+    probes: tuple[PeerProbe, ...] = ()  # the newest two
+    stalled_s: float = NEVER  # when this node last woke from a stall: deadlines start again there
+    lease: Lease = VOID
+    stream_failed: bool = False  # the subscription cannot go on: slot lost, or an error that repeats
+    fenced_fully: bool = False  # leader: the fence that began this leadership was a full one
+    isolated: bool = False  # the witnesses that worked lately are gone
+    paused: bool = False
+    request: Request | None = None
+    switching: SwitchPhase | None = None
+    disk_nearly_full: bool = False
+    clock_offset_us: int = 0  # node 1's wall clock minus node 0's
+    clock_uncertainty_us: int = 0

@@ -1,0 +1,207 @@
+"""Plans: what a decision does, step by step.
+
+A step is idempotent, and safe to be the last one before a crash: the role after a restart is read from the database and
+the state file, never from a memory of the plan. `needs` says what must be durable before the step, and what would break
+if it came earlier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from failover.core.model import Role
+
+
+class Step(StrEnum):
+    """Every step; the node loop has one method of the same name for each."""
+
+    FREEZE_KINE = "freeze_kine"
+    FREEZE_BOTH = "freeze_both"
+    KILL_KINE = "kill_kine"
+    TAKE_TERM = "take_term"
+    FENCE_PEER = "fence_peer"
+    DETACH = "detach"
+    LEAD = "lead"
+    ABSORB = "absorb"
+    ALIGN_WAITS = "align_waits"
+    OPEN = "open"
+    SERVE = "serve"
+    ACQUIRE_ADDRESS = "acquire_address"
+    RELEASE_ADDRESS = "release_address"
+    RECORD_ALONE = "record_alone"
+    WAITS_OFF = "waits_off"
+    WAITS_ON = "waits_on"
+    DRAIN_STANDBY = "drain_standby"
+    RECORD_SYNCED = "record_synced"
+    CLOSE = "close"
+    CLOSE_QUIETLY = "close_quietly"
+    DRAIN_SWITCH = "drain_switch"
+    HAND_OVER = "hand_over"
+    ACCEPT = "accept"
+    FINAL_REVISION = "final_revision"
+    ARCHIVE = "archive"
+    DROP_SLOTS = "drop_slots"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in their order. `role` is said while it runs, `then` when it is through, `failed` when a step fails."""
+
+    name: str
+    role: Role | None  # None: the role that the node has
+    steps: tuple[Step, ...]
+    then: Role
+    failed: Role
+    why: str
+    needs: tuple[tuple[Step, str], ...] = ()
+    undo: tuple[Step, ...] = ()  # executed when a step fails
+
+
+REOPENING = (Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS)
+
+PROMOTE = Plan(
+    "promote",
+    Role.PROMOTING,
+    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.FENCE_PEER, Step.DETACH, Step.LEAD, *REOPENING),
+    Role.LEADER,
+    Role.STARTING,
+    "become the leader on the own data",
+    (
+        (Step.TAKE_TERM, "a frozen Kine: nothing of the old leader's is served any more (R12)"),
+        (Step.FENCE_PEER, "the term in the state file: it is never given back (I2)"),
+        (Step.LEAD, "no subscription: no row of the old leader's arrives in the new term"),
+        (Step.OPEN, "the lineage row: it says under which term the database is opened; waits as the row says"),
+        (Step.SERVE, "an open database, else Kine retries for seconds"),
+    ),
+)
+REOPEN = Plan(
+    "reopen",
+    None,
+    REOPENING,
+    Role.LEADER,
+    Role.STARTING,
+    "go on with a leadership whose Postgres or machine restarted",
+    ((Step.OPEN, "waits taken by the checkpointer, where the head says in_sync (R9)"),),
+)
+RESUME = Plan(
+    "resume",
+    None,
+    REOPENING,
+    Role.LEADER,
+    Role.STARTING,
+    "go on with a leadership that nobody interrupted",
+)
+GO_ALONE = Plan(
+    "go_alone",
+    None,
+    (Step.RECORD_ALONE, Step.WAITS_OFF),
+    Role.LEADER,
+    Role.LEADER,
+    "acknowledge writes without the follower",
+    ((Step.WAITS_OFF, "the lineage row: a later meeting must see that this side has writes of its own (R5)"),),
+)
+ENTER_SYNC = Plan(
+    "enter_sync",
+    None,
+    (Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED),
+    Role.LEADER,
+    Role.LEADER,
+    "acknowledge no write without the follower",
+    (
+        (Step.DRAIN_STANDBY, "a returned CHECKPOINT: before it, commits may be acknowledged without waiting (R9)"),
+        (Step.RECORD_SYNCED, "the follower's flush past a position read after that"),
+    ),
+    (Step.WAITS_OFF,),
+)
+SUSPEND = Plan(
+    "suspend",
+    None,
+    (Step.FREEZE_KINE,),
+    Role.LEADER,
+    Role.LEADER,
+    "keep Kine from acknowledging what cannot be written (R20)",
+)
+HAND_OVER = Plan(
+    "hand_over",
+    Role.DEMOTING,
+    (Step.KILL_KINE, Step.HAND_OVER, Step.RELEASE_ADDRESS),
+    Role.STARTING,
+    Role.STARTING,
+    "give leadership away because the own Postgres is gone",
+    ((Step.HAND_OVER, "a killed Kine: stop, then say (R12)"),),
+)
+SWITCHOVER = Plan(
+    "switchover",
+    None,
+    (Step.FREEZE_BOTH, Step.CLOSE_QUIETLY, Step.DRAIN_SWITCH, Step.HAND_OVER, Step.RELEASE_ADDRESS),
+    Role.STARTING,
+    Role.LEADER,
+    "give leadership away because somebody asked for it",
+    (
+        (Step.CLOSE_QUIETLY, "both Kines frozen: clients wait instead of failing"),
+        (Step.HAND_OVER, "the follower's flush past everything that was written"),
+    ),
+    REOPENING,
+)
+YIELD = Plan(
+    "yield",
+    Role.DEMOTING,
+    (Step.FREEZE_KINE, Step.CLOSE, Step.KILL_KINE, Step.RELEASE_ADDRESS),
+    Role.STARTING,
+    Role.STARTING,
+    "stop serving: somebody else leads, or must",
+    ((Step.CLOSE, "a frozen Kine: no insert of it may fail while its reads succeed (R20)"),),
+)
+LOSE = Plan(
+    "lose",
+    Role.DEMOTING,
+    (
+        Step.ACCEPT,
+        Step.FREEZE_KINE,
+        Step.CLOSE,
+        Step.KILL_KINE,
+        Step.RELEASE_ADDRESS,
+        Step.FINAL_REVISION,
+        Step.ARCHIVE,
+    ),
+    Role.STARTING,
+    Role.STARTING,
+    "accept a verdict, stop, and keep what is only here",
+    (
+        (Step.FREEZE_KINE, "the acceptance in the state file: from then on the verdict stands (R7)"),
+        (Step.FINAL_REVISION, "the fence: nothing is written after the last revision is read"),
+        (Step.ARCHIVE, "the fence, and a winner that has not changed anything yet"),
+    ),
+)
+WIN = Plan(
+    "win",
+    None,
+    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.ABSORB, *REOPENING),
+    Role.LEADER,
+    Role.STARTING,
+    "absorb the side that lost: a new term past both sides, full fence",
+    ((Step.TAKE_TERM, "the loser's acceptance, last revision and archive, as it says in its heartbeat (R7)"),),
+)
+LATE_FENCE = Plan(
+    "late_fence",
+    None,
+    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, *REOPENING),
+    Role.LEADER,
+    Role.STARTING,
+    "rows that only the old leader had may have been seen: let every API server list anew (R13)",
+)
+REJOIN = Plan(
+    "rejoin",
+    Role.RESYNCING,
+    (Step.CLOSE, Step.WAITS_OFF, Step.DROP_SLOTS, Step.COPY),
+    Role.FOLLOWER,
+    Role.STARTING,
+    "make the own data equal to the leader's and stream on from there",
+    ((Step.COPY, "a closed database without waits: nothing else writes into it"),),
+)
+
+PLANS = (
+    PROMOTE, REOPEN, RESUME, GO_ALONE, ENTER_SYNC, SUSPEND, HAND_OVER, SWITCHOVER, YIELD, LOSE, WIN, LATE_FENCE, REJOIN,
+)  # fmt: skip
