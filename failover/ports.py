@@ -261,8 +261,10 @@ class StateStore(Protocol):
     def load(self) -> Durable | None:
         """None when there is none yet. Raises PortError when it is damaged, with what to do."""
 
-    def save(self, durable: Durable) -> None:
-        """Write, fsync, rename, fsync the directory; returns when it is durable."""
+    async def save(self, durable: Durable) -> None:
+        """Write, fsync, rename, fsync the directory; returns when it is durable. The loop runs on meanwhile: a disk
+        that stalls must not look like death.
+        """
 
 
 class Clock(Protocol):

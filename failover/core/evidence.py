@@ -52,7 +52,7 @@ class Postgres(StrEnum):
     """The own Postgres."""
 
     OPEN = "open"  # Kine may use it
-    CLOSED = "closed"  # up, and fenced at its start or by a term below the own one
+    CLOSED = "closed"  # up, and fenced at its start or by a term below the own one; or its waits do not fit
     OUTRANKED = "outranked"  # up, and fenced by a term that is not below the own one (R19)
     DOWN = "down"  # gone, or no answer in time
 
@@ -121,7 +121,7 @@ def own_worth(seen: Observation) -> Worth:
             return Worth.STALE
         return Worth.VOIDED if seen.lease.ends_s <= seen.lease.voided_s else Worth.SYNCED
     if status is None or seen.health is not Health.UP:
-        led_in_sync = durable.role is Role.LEADER and durable.was_in_sync and durable.handed_over is None
+        led_in_sync = durable.role is Role.LEADER and durable.synced_head is not None and durable.handed_over is None
         return Worth.SYNCED if led_in_sync else Worth.STALE
     head = status.lineage[-1]
     if head.node != seen.me or durable.handed_over == head.id:
@@ -135,8 +135,16 @@ def own_postgres(seen: Observation) -> Postgres:
     if seen.health is not Health.UP or status is None:
         return Postgres.DOWN
     if status.is_open:
-        return Postgres.OPEN
+        return Postgres.OPEN if waits_fit(seen) else Postgres.CLOSED
     return Postgres.CLOSED if status.fence_term < led_term(seen) else Postgres.OUTRANKED
+
+
+def waits_fit(seen: Observation) -> bool:
+    """Whether an open database waits for the follower exactly if its lineage says so; a crash may leave it otherwise."""
+    status = seen.postgres
+    if status is None or not status.lineage or led_term(seen) < 0:
+        return True
+    return (status.lineage[-1].kind is Kind.SYNCED) == bool(status.waits_for)
 
 
 def led_term(seen: Observation) -> int:

@@ -177,6 +177,7 @@ class Standby:
     name: str
     streaming: bool
     flush_lsn: int
+    heard_age_s: float  # since its last reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ class Subscription:
 
     name: str
     enabled: bool
-    worker_alive: bool  # an apply worker runs and has heard from the leader within the receiver's time-out
+    worker_alive: bool  # an apply worker runs
+    heard_age_s: float  # since the worker last received anything from the leader, inf before the first
     tables_ready: bool
     apply_errors: int
 
@@ -255,7 +257,7 @@ class Durable:
     peer_id: str | None = None
     highest_term: int = 0
     role: Role = Role.STARTING  # the last role: only a hint while the own Postgres cannot be asked
-    was_in_sync: bool = False
+    synced_head: str | None = None  # head under which it led in sync: a hint as well
     renounced: str | None = None
     handed_over: str | None = None  # head under which leadership was given away
     acceptance: Acceptance | None = None
