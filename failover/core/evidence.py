@@ -140,7 +140,7 @@ def own_postgres(seen: Observation) -> Postgres:
 
 
 def waits_fit(seen: Observation) -> bool:
-    """Whether an open database waits for the follower exactly if its lineage says so; a crash may leave it otherwise."""
+    """Whether an open database waits for the follower just as its lineage says; a crash may leave it otherwise."""
     status = seen.postgres
     if status is None or not status.lineage or led_term(seen) < 0:
         return True

@@ -182,6 +182,7 @@ FOLLOWER = (
           postgres=UP, peer=LOST, worth=FIT, paused=False, isolated=True),
 )
 
+NO_CLAIM = frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER})
 RIVAL_ENDS = frozenset({R.BEHIND, R.EQUAL_THEIRS})
 LEADER = (
     _rule("lead/rival-contains", L, D.YIELD, "an established leader has all of this node's history and went on (R15)",
@@ -195,12 +196,12 @@ LEADER = (
           peer=P.LEADS, relation=R.PARTED, postgres=Postgres.DOWN),
     _rule("lead/rival-none", L, D.CARRY_ON,
           "the other one is behind and will yield, or is not known yet, or a stranger",
-          peer=P.LEADS, relation=frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER}), postgres=_but(Postgres.DOWN,
+          peer=P.LEADS, relation=NO_CLAIM, postgres=_but(Postgres.DOWN,
           Postgres.OUTRANKED)),
     _rule("lead/rival-none-outranked", L, D.YIELD, "fenced by a term that is not below its own (R19)",
-          peer=P.LEADS, relation=frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER}), postgres=Postgres.OUTRANKED),
+          peer=P.LEADS, relation=NO_CLAIM, postgres=Postgres.OUTRANKED),
     _rule("lead/rival-none-dead", L, D.SUSPEND, "no Postgres, no Kine on it (R20)",
-          peer=P.LEADS, relation=frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER}), postgres=Postgres.DOWN),
+          peer=P.LEADS, relation=NO_CLAIM, postgres=Postgres.DOWN),
     _rule("lead/successor", L, D.YIELD, "the follower is promoting, and no write was acknowledged without it (R15)",
           peer=P.PROMOTES, worth=W.SYNCED),
     _rule("lead/no-successor", L, D.CARRY_ON, "the promoting one lacks what was acknowledged here alone: it gives up",
@@ -286,7 +287,7 @@ def decide(cell: Cell) -> Rule:
 
 
 def reachable(cell: Cell) -> bool:
-    """Whether the axes can have these values together: what `evidence.read` can never give is not asked of the rules."""
+    """Whether the axes can have these values together; what `evidence.read` never gives is not asked of the rules."""
     if cell.isolated and cell.peer in HEARD:
         return False
     leader_only = cell.stream in (Stream.READY, Stream.STUCK, Stream.RENOUNCED, Stream.GHOSTS)

@@ -42,11 +42,11 @@ class Timing:
             return None
         return (
             f"degrade_after_s - promote_after_s = "
-            f"{self.degrade_after_s:g} - {self.promote_after_s:g} = {gap:.3g} s "
-            f"must be greater than "
+            f"{self.degrade_after_s:g} - {self.promote_after_s:g} = {gap:.3g} s must be greater than "
             f"(losses_tolerated + 2) * heartbeat_s + 2 * one_way_delay_s + granularity_s + promotion_s = "
-            f"({self.losses_tolerated} + 2) * {self.heartbeat_s:g} + 2 * {self.one_way_delay_s:g} + {self.granularity_s:g} "
-            f"+ {self.promotion_s:g} = {self.slack_s():.3g} s; raise degrade_after_s or lower heartbeat_s"
+            f"({self.losses_tolerated} + 2) * {self.heartbeat_s:g} + 2 * {self.one_way_delay_s:g} + "
+            f"{self.granularity_s:g} + {self.promotion_s:g} = {self.slack_s():.3g} s; "
+            f"raise degrade_after_s or lower heartbeat_s"
         )
 
 

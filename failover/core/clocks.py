@@ -1,0 +1,35 @@
+"""How far the two wall clocks are apart, from the heartbeats themselves.
+
+Each heartbeat carries its sender's wall clock and an echo of the newest heartbeat heard, with the sender's wall clock
+at that moment: the four timestamps of NTP (RFC 5905, section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One exchange: peer's wall clock minus the own one, and half the time that was spent under way."""
+
+    offset_us: int
+    uncertainty_us: int
+
+
+def sample(sent_us: int, peer_received_us: int, peer_sent_us: int, received_us: int) -> Sample:
+    """Return the offset of one exchange; all four are wall clocks in microseconds."""
+    offset = ((peer_received_us - sent_us) + (peer_sent_us - received_us)) // 2
+    under_way = (received_us - sent_us) - (peer_sent_us - peer_received_us)
+    return Sample(offset, max(0, under_way) // 2 + 1)
+
+
+def best(samples: tuple[Sample, ...]) -> Sample:
+    """Return the exchange that spent least time under way; without any, an offset that nothing is known of."""
+    if not samples:
+        return Sample(0, UNKNOWN_US)
+    return min(samples, key=lambda one: one.uncertainty_us)
+
+
+UNKNOWN_US = 60_000_000
+SAMPLES_KEPT = 32

@@ -1,0 +1,488 @@
+"""The node loop: it observes, asks the core, and has the plan executed.
+
+This package is the only place that joins the core to the ports. Every other task of a node only fills the memory and
+wakes the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from failover.core import plans
+from failover.core.evidence import LOST, Cell, Peer, Policy, Worth, peer_view, read
+from failover.core.lease import NEVER
+from failover.core.model import HandOver, Health, Kind, Role
+from failover.core.observation import Request
+from failover.core.requests import refusal
+from failover.core.resolve import Move, next_move, propose
+from failover.core.rules import Decision, Rule, decide
+from failover.core.speak import Words, compose, ready, why_renounce
+from failover.core.verdict import SplitPolicy
+from failover.node.memory import Memory
+from failover.node.steps import Errand, Steps
+from failover.ports import PortError, PostgresDownError, PostgresHungError, Target
+
+if TYPE_CHECKING:
+    from failover.core.model import Heartbeat, PostgresStatus
+    from failover.core.observation import Observation
+    from failover.core.plans import Plan
+    from failover.core.timing import Timing
+    from failover.ports import Ports
+
+log = structlog.get_logger()
+
+PLAN_OF = {
+    Decision.PROMOTE: plans.PROMOTE,
+    Decision.REOPEN: plans.REOPEN,
+    Decision.RESUME: plans.RESUME,
+    Decision.GO_ALONE: plans.GO_ALONE,
+    Decision.ENTER_SYNC: plans.ENTER_SYNC,
+    Decision.SUSPEND: plans.SUSPEND,
+    Decision.HAND_OVER: plans.HAND_OVER,
+    Decision.YIELD: plans.YIELD,
+    Decision.REJOIN: plans.REJOIN,
+    Decision.LATE_FENCE: plans.LATE_FENCE,
+}
+# What may break into a plan of a leader that is under way; every other decision waits for its end.
+BREAKS_IN = frozenset({Decision.YIELD, Decision.SUSPEND, Decision.HAND_OVER, Decision.START_OVER, Decision.RESOLVE})
+RETRY_MIN_S = 0.2
+RETRY_MAX_S = 5.0
+CLOCK_JUMP_US = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Everything that a node is told."""
+
+    timing: Timing
+    policy: Policy = Policy()  # noqa: RUF009 - frozen
+    split: SplitPolicy = SplitPolicy.NEWEST
+    preferred_node: int = 0
+    look_s: float = 0.2  # between two looks at a healthy own Postgres
+    look_trouble_s: float = 0.03  # while it is down
+    probe_world_s: float = 1.0  # isolation, disk, Kine's revision
+
+
+class Node:
+    """One node of the pair."""
+
+    def __init__(self, ports: Ports, settings: NodeSettings) -> None:
+        durable = ports.state.load()
+        if durable is None:
+            raise PortError("this node has no identity yet; run `kine-failover init` or `kine-failover join` first")
+        self.ports = ports
+        self.settings = settings
+        self.memory = Memory(durable=durable, boot=ports.clock.new_id(), started_s=ports.clock.now_s())
+        self.steps = Steps(
+            ports, self.memory, settings.timing, settings.policy,
+            observe=self.observe, look=self.look, say=self.say, heard=self._next_heartbeat,
+        )  # fmt: skip
+        self.cell: Cell | None = None
+        self.rule: Rule | None = None
+        self.running: tuple[Plan, Decision, asyncio.Task[None]] | None = None
+        self.step: str | None = None
+        self._wake = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._retry_at_s = NEVER
+        self._retry_s = RETRY_MIN_S
+        self._failed: str | None = None
+        self._wall_minus_boot_us: int | None = None
+        self._last_tick_s = NEVER
+
+    # ---- what the tasks do -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until cancelled. Kine goes on after that, and is adopted by the next run."""
+        self.ports.postgres.watch(self._postgres_lost)
+        self.ports.kine.watch(self.wake)
+        await self.ports.link.start(self._received, self._path_closed)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for task in (
+                    self._speak,
+                    self._look_on,
+                    self._probe_peer,
+                    self._probe_world,
+                    self._decide,
+                    self._keep_kine,
+                ):
+                    tasks.create_task(task())
+        finally:
+            if self.running is not None:
+                self.running[2].cancel()
+            await self.ports.link.stop()
+            await self.ports.kine.release()
+
+    def wake(self) -> None:
+        """Have the loop decide now."""
+        self._wake.set()
+
+    def observe(self) -> Observation:
+        """Return what is known at this moment."""
+        return self.memory.observe(self.ports.clock.now_s(), self.ports.clock.wall_us())
+
+    async def look(self) -> PostgresStatus:
+        """Look at the own Postgres now. Raises PostgresDownError or PostgresHungError."""
+        try:
+            status = await self.ports.postgres.status()
+        except (PostgresDownError, PostgresHungError) as error:
+            self.memory.health = Health.HUNG if isinstance(error, PostgresHungError) else Health.DOWN
+            self.wake()
+            raise
+        self.memory.looked(status, self.ports.clock.now_s())
+        return status
+
+    def say(self) -> None:
+        """Send a heartbeat now."""
+        memory, seen = self.memory, self.observe()
+        memory.seq += 1
+        heard = memory.heard.heartbeat if memory.heard is not None else None
+        words = Words(
+            boot=memory.boot,
+            seq=memory.seq,
+            echo_boot=heard.boot if heard is not None else "",
+            echo_seq=heard.seq if heard is not None else 0,
+            echo_wall_us=self._echo_wall_us,
+            asks_renounce=memory.asks_renounce,
+            own_pause_s=max(0.0, (memory.durable.paused_until_us - seen.wall_us) / 1e6),
+            hand_over=self._word(),
+            switching=memory.switching,
+            frozen=self.ports.kine.status().frozen,
+            verdict=memory.verdict,
+            ghosts_under=memory.ghosts_under,
+        )
+        timing, policy = self.settings.timing, self.settings.policy
+        follows = ready(seen, timing, policy)
+        memory.remember_sent(memory.seq, seen.now_s, seen.wall_us, follows=follows)
+        self.ports.link.send(compose(seen, words, timing, policy))
+
+    _echo_wall_us = 0
+
+    def _word(self) -> HandOver | None:
+        """Return the word that leadership was given away; it is said again after a restart."""
+        memory = self.memory
+        if memory.hand_over is not None or memory.durable.handed_over is None or memory.role is not Role.STARTING:
+            return memory.hand_over
+        if memory.head not in ("", memory.durable.handed_over):
+            return None
+        revision = memory.postgres.visible_revision if memory.postgres is not None else 0
+        return HandOver("handed over before this run", False, revision)
+
+    def _received(self, heartbeat: Heartbeat, _path: str) -> None:
+        memory = self.memory
+        before = memory.heard.heartbeat if memory.heard is not None else None
+        wall_us = self.ports.clock.wall_us()
+        if not memory.hear(
+            heartbeat, self.ports.clock.now_s(), wall_us, self.settings.timing, self.settings.policy.mode
+        ):
+            return
+        self._echo_wall_us = wall_us
+        self._heard.set()
+        self._keep_switching(heartbeat)
+        if before is None or _told(before) != _told(heartbeat):
+            self.wake()
+
+    def _keep_switching(self, heartbeat: Heartbeat) -> None:
+        """A switchover freezes this node's Kine too, at once: clients wait instead of failing."""
+        if self.memory.role is not Role.FOLLOWER:
+            return
+        frozen = self.ports.kine.status().frozen
+        if heartbeat.switching is not None and not frozen:
+            self.ports.kine.freeze()
+            self.say()
+        elif heartbeat.switching is None and heartbeat.role is Role.LEADER and frozen and self.running is None:
+            self.ports.kine.thaw()
+
+    def _path_closed(self, _path: str) -> None:
+        self.wake()
+        self._look_now.set()
+
+    def _postgres_lost(self) -> None:
+        """Kine first (R20): with its database gone it must not be left to reconnect and acknowledge."""
+        if self.memory.role is Role.LEADER:
+            self.ports.kine.freeze()
+        self.memory.health = Health.DOWN
+        self._look_now.set()
+        self.wake()
+
+    async def _next_heartbeat(self) -> None:
+        self._heard.clear()
+        await self._heard.wait()
+
+    async def _speak(self) -> None:
+        while True:
+            self.say()
+            await self.ports.clock.sleep(self.settings.timing.heartbeat_s)
+
+    async def _look_on(self) -> None:
+        while True:
+            self._look_now.clear()
+            before = self.memory.health, self.memory.head
+            with contextlib.suppress(PostgresDownError, PostgresHungError):  # noted in the memory by look()
+                await self.look()
+            if before != (self.memory.health, self.memory.head):
+                self.wake()
+            up = self.memory.health is Health.UP
+            await self._sleep_or(self._look_now, self.settings.look_s if up else self.settings.look_trouble_s)
+
+    async def _probe_peer(self) -> None:
+        """Ask the peer's ports while its heartbeats are missing; a closed connection starts the questions at once."""
+        timing = self.settings.timing
+        while True:
+            heard = self.memory.heard
+            if heard is not None and self.ports.clock.now_s() - heard.at_s < 1.2 * timing.heartbeat_s:
+                await self.ports.clock.sleep(timing.heartbeat_s / 2)
+                continue
+            self.memory.probed(await self.ports.probes.peer())
+            self.wake()
+            await self.ports.clock.sleep(timing.probe_gap_s)
+
+    async def _probe_world(self) -> None:
+        while True:
+            self.memory.isolated = await self.ports.probes.isolated()
+            self.memory.disk_nearly_full = await self.ports.probes.disk_nearly_full()
+            self.memory.served_revision = max(self.memory.served_revision, self.ports.kine.status().revision)
+            await self.ports.clock.sleep(self.settings.probe_world_s)
+
+    async def _sleep_or(self, event: asyncio.Event, seconds: float) -> None:
+        waiter = asyncio.ensure_future(event.wait())
+        timer = asyncio.ensure_future(self.ports.clock.sleep(seconds))
+        try:
+            await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+            timer.cancel()
+
+    # ---- deciding ----------------------------------------------------------------------------------------------
+
+    async def _decide(self) -> None:
+        timing = self.settings.timing
+        while True:
+            self._wake.clear()
+            self._notice_stalls()
+            try:
+                await self._decide_once()
+            except PortError as error:
+                log.warning("not done", error=str(error))
+            heard = self.memory.heard
+            quiet = heard is not None and self.ports.clock.now_s() - heard.at_s < 2 * timing.heartbeat_s
+            await self._sleep_or(self._wake, timing.heartbeat_s if quiet else timing.granularity_s)
+
+    def _notice_stalls(self) -> None:
+        now_s, wall_us = self.ports.clock.now_s(), self.ports.clock.wall_us()
+        offset = wall_us - int(now_s * 1e6)
+        jumped = self._wall_minus_boot_us is not None and abs(offset - self._wall_minus_boot_us) > CLOCK_JUMP_US
+        late = now_s - self._last_tick_s > self.settings.timing.stall_s and self._last_tick_s != NEVER
+        self._wall_minus_boot_us, self._last_tick_s = offset, now_s
+        if late or jumped:
+            log.warning("this node did not run for a while, or its clock was set", late=late, clock_jumped=jumped)
+            self.memory.stalled(now_s, clock_jumped=jumped)
+
+    async def _decide_once(self) -> None:
+        seen = self.observe()
+        await self._keep_word(seen)
+        cell = read(seen, self.settings.timing, self.settings.policy)
+        rule = decide(cell)
+        if rule != self.rule:
+            log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, peer=str(cell.peer))
+        self.cell, self.rule = cell, rule
+        self.memory.asks_renounce = rule.decision is Decision.ASK_RENOUNCE
+        self.memory.verdict = (
+            propose(seen, self.settings.split, self.settings.preferred_node)
+            if (rule.decision is Decision.RESOLVE)
+            else None
+        )
+        if self.running is not None:
+            plan, decision, task = self.running
+            same = rule.decision is decision
+            if not task.done() and (
+                same or rule.decision not in BREAKS_IN or plan is plans.LOSE or plan is plans.YIELD
+            ):
+                return
+            await self._stop_running()
+            self.wake()
+            return
+        if self.ports.clock.now_s() < self._retry_at_s and self._failed == rule.name:
+            return
+        self._act(seen, cell, rule)
+
+    async def _stop_running(self) -> None:
+        assert self.running is not None
+        task = self.running[2]
+        if not task.done():
+            task.cancel()
+        await asyncio.wait({task})
+        self.running = None
+
+    async def _keep_word(self, seen: Observation) -> None:
+        """Renounce by itself, durably, before anything else is decided (R5)."""
+        why = why_renounce(seen, self.settings.timing, self.settings.policy)
+        if why is None or seen.heard is None or seen.durable.renounced == seen.heard.heartbeat.head:
+            return
+        self.memory.lease = self.memory.lease.renounce()
+        if not seen.heard.heartbeat.head:
+            return
+        await self.steps.save(renounced=seen.heard.heartbeat.head)
+        self.say()
+        self.ports.history.append("renounces", f"gives in_sync up: {why}")
+
+    def _act(self, seen: Observation, cell: Cell, rule: Rule) -> None:
+        if seen.request is not None and self._granted(seen, cell):
+            return
+        errand = Errand(rule.name, rule.why, cell.worth, peer_postgres_lives=cell.peer is Peer.HALF)
+        match rule.decision:
+            case Decision.CARRY_ON | Decision.WAIT | Decision.ASK_RENOUNCE:
+                pass
+            case Decision.START_OVER:
+                self._become(Role.STARTING, rule.why)
+            case Decision.FOLLOW:
+                self._become(Role.FOLLOWER, rule.why)
+            case Decision.HALT:
+                self.memory.halted = f"{rule.why}; see `kine-failover doctor`"
+                self._become(Role.HALTED, rule.why)
+            case Decision.SUSPEND:
+                if not self.ports.kine.status().frozen:
+                    self._start(plans.SUSPEND, rule.decision, errand)
+            case Decision.HAND_OVER:
+                if self.memory.hand_over is None:
+                    self._start(plans.HAND_OVER, rule.decision, errand)
+            case Decision.RESOLVE:
+                self._resolve(seen, cell, rule)
+            case _:
+                self._start(PLAN_OF[rule.decision], rule.decision, errand)
+
+    def _resolve(self, seen: Observation, cell: Cell, rule: Rule) -> None:
+        move, verdict = next_move(seen, self.memory.verdict)
+        yes = seen.heard.heartbeat.acceptance if seen.heard is not None else None
+        errand = Errand(rule.name, rule.why, cell.worth, verdict=verdict, acceptance=yes)
+        if move is Move.LOSE:
+            self._start(plans.LOSE, rule.decision, errand)
+        elif move is Move.WIN:
+            self._start(plans.WIN, rule.decision, errand)
+
+    def _granted(self, seen: Observation, cell: Cell) -> bool:
+        request, self.memory.request = seen.request, None
+        assert request is not None
+        if refusal(request, cell) is not None:
+            return False
+        plan, decision = {
+            Request.SWITCHOVER: (plans.SWITCHOVER, Decision.HAND_OVER),
+            Request.FAILOVER: (plans.PROMOTE, Decision.PROMOTE),
+            Request.RESYNC: (plans.REJOIN, Decision.REJOIN),
+        }[request]
+        errand = Errand(
+            f"request/{request}", "an operator asked for it", cell.worth,
+            peer_postgres_lives=cell.peer not in LOST, ordered=True,
+        )  # fmt: skip
+        self._start(plan, decision, errand)
+        return True
+
+    def _become(self, role: Role, why: str) -> None:
+        if self.memory.role is role:
+            return
+        log.info("role", before=str(self.memory.role), now=str(role), why=why)
+        self.ports.history.append("role", f"{self.memory.role} -> {role}: {why}")
+        self.memory.role = role
+        if role is Role.STARTING:
+            self.memory.started_s = max(self.memory.started_s, self.ports.clock.now_s())
+        self.say()
+        self.wake()
+
+    # ---- executing ---------------------------------------------------------------------------------------------
+
+    def _start(self, plan: Plan, decision: Decision, errand: Errand) -> None:
+        log.info("plan", plan=plan.name, rule=errand.rule, why=errand.why)
+        self.ports.history.append("plan", f"{plan.name}: {errand.why}", rule=errand.rule, worth=str(errand.worth))
+        if plan.role is not None:
+            self.memory.role = plan.role
+        task = asyncio.ensure_future(self._execute(plan, errand))
+        self.running = (plan, decision, task)
+        task.add_done_callback(lambda _: self.wake())
+
+    async def _execute(self, plan: Plan, errand: Errand) -> None:
+        try:
+            for step in plan.steps:
+                self.step = f"{plan.name}/{step}"
+                await self.steps.do(step, errand)
+        except PortError as error:
+            await self._fail(plan, errand, str(error))
+        except asyncio.CancelledError:
+            await self._fail(plan, errand, "something more urgent came in between")
+            raise
+        else:
+            self._failed, self._retry_s = None, RETRY_MIN_S
+            await self._arrive(plan)
+        finally:
+            self.step = None
+            self.memory.switching = None
+
+    async def _arrive(self, plan: Plan) -> None:
+        if self.memory.role is not plan.then:
+            self._become(plan.then, plan.why)
+        if plan.then is Role.LEADER and self.memory.durable.role is not Role.LEADER:
+            synced = self.memory.postgres is not None and self.memory.postgres.lineage[-1].kind is Kind.SYNCED
+            await self.steps.save(
+                role=Role.LEADER, handed_over=None, renounced=None, synced_head=self.memory.head if synced else None
+            )
+        self.say()
+
+    async def _fail(self, plan: Plan, errand: Errand, error: str) -> None:
+        log.warning("plan failed", plan=plan.name, step=self.step, error=error)
+        self.ports.history.append("plan_failed", f"{self.step}: {error}", rule=errand.rule)
+        self._failed = errand.rule
+        self._retry_at_s = self.ports.clock.now_s() + self._retry_s
+        self._retry_s = min(RETRY_MAX_S, self._retry_s * 2)
+        handed_over = self.memory.hand_over is not None
+        if plan.undo and not handed_over:
+            for step in plan.undo:
+                try:
+                    await self.steps.do(step, errand)
+                except PortError as again:
+                    log.warning("undo failed", step=str(step), error=str(again))
+        if not handed_over:
+            self._become(plan.failed, error)
+
+    # ---- Kine --------------------------------------------------------------------------------------------------
+
+    async def _keep_kine(self) -> None:
+        """Keep a Kine behind the symlink that is where the role says it belongs; plans have it for themselves."""
+        while True:
+            await self.ports.clock.sleep(self.settings.timing.heartbeat_s)
+            wanted = self._wanted_kine()
+            if wanted is None or (self.running is not None and not self.running[2].done() and wanted[0] is Target.OWN):
+                continue
+            try:
+                await self.ports.kine.serve(*wanted)
+            except PortError as error:
+                log.warning("Kine does not serve", target=str(wanted[0]), error=str(error))
+                await self.ports.clock.sleep(RETRY_MIN_S)
+
+    def _wanted_kine(self) -> tuple[Target, str] | None:
+        memory, cell = self.memory, self.cell
+        if cell is None or (memory.heard is None and memory.role is not Role.LEADER):
+            return None
+        if memory.role is Role.LEADER:
+            serving = memory.health is Health.UP and memory.postgres is not None and memory.postgres.is_open
+            return (Target.OWN, self.steps.fence_key()) if serving and cell.postgres == "open" else None
+        assert memory.heard is not None
+        leads = peer_view(self.observe(), Worth.STALE, self.settings.timing) is Peer.LEADS
+        follows = memory.role in (Role.FOLLOWER, Role.RESYNCING)
+        switching = memory.heard.heartbeat.switching is not None
+        key = self.steps.fence_key()
+        return (Target.PEER, key) if leads and follows and not switching and key else None
+
+
+def _told(heartbeat: Heartbeat) -> tuple[object, ...]:
+    """Return the part of a heartbeat whose change is worth deciding anew at once."""
+    return (
+        heartbeat.boot, heartbeat.role, heartbeat.sync, heartbeat.postgres_ok, heartbeat.head, heartbeat.renounced,
+        heartbeat.ready_for, heartbeat.asks_renounce, heartbeat.hand_over, heartbeat.switching, heartbeat.frozen,
+        heartbeat.verdict, heartbeat.acceptance, heartbeat.ghosts_under, heartbeat.paused_for_s > 0,
+        bool(heartbeat.lineage),
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""What one run of a node remembers: volatile, gone with the process, and never the only place of a promise."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from failover.core.clocks import SAMPLES_KEPT, Sample, best, sample
+from failover.core.lease import NEVER, VOID, Lease
+from failover.core.model import Answer, Health, Heard, Kind, Role, Sync
+from failover.core.observation import Observation, Request
+
+if TYPE_CHECKING:
+    from failover.core.model import (
+        Durable,
+        HandOver,
+        Heartbeat,
+        Lineage,
+        Mode,
+        PeerProbe,
+        PostgresStatus,
+        SwitchPhase,
+        Verdict,
+    )
+    from failover.core.timing import Timing
+    from failover.ports import Progress
+
+SENT_KEPT = 128  # own heartbeats whose echo is still of use
+
+
+@dataclass(slots=True)
+class Memory:
+    """Everything that a node has sensed and not yet forgotten."""
+
+    durable: Durable
+    boot: str
+    started_s: float
+    role: Role = Role.STARTING
+    health: Health = Health.DOWN
+    postgres: PostgresStatus | None = None
+    going_alone: bool = False  # in_sync is not said any more from the moment that going alone was decided
+    heard: Heard | None = None
+    peer_lineage: Lineage = ()
+    peer_served_s: float = NEVER
+    peer_postgres_seen_s: float = NEVER
+    probes: deque[PeerProbe] = field(default_factory=lambda: deque(maxlen=2))
+    stalled_s: float = NEVER
+    lease: Lease = VOID
+    stream_failed: bool = False
+    fenced_fully: bool = False
+    isolated: bool = False
+    disk_nearly_full: bool = False
+    request: Request | None = None
+    switching: SwitchPhase | None = None
+    hand_over: HandOver | None = None
+    asks_renounce: bool = False
+    verdict: Verdict | None = None
+    ghosts_under: str | None = None
+    served_revision: int = 0
+    seq: int = 0
+    sent: OrderedDict[int, tuple[float, int, bool]] = field(default_factory=OrderedDict)
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
+    peer_pause_ends_s: float = NEVER
+    progress: Progress | None = None
+    halted: str | None = None  # what a person has to do
+
+    @property
+    def me(self) -> int:
+        """Return the own number, 0 or 1."""
+        return self.durable.node
+
+    @property
+    def head(self) -> str:
+        """Return the id of the newest own lineage row, "" without any."""
+        return self.postgres.lineage[-1].id if self.postgres is not None and self.postgres.lineage else ""
+
+    @property
+    def sync(self) -> Sync:
+        """Derive a leader's sync state from its lineage: the row is the state."""
+        status = self.postgres
+        if self.role is not Role.LEADER or status is None or not status.lineage:
+            return Sync.ALONE
+        if status.lineage[-1].kind is Kind.SYNCED and not self.going_alone:
+            return Sync.IN_SYNC
+        return Sync.CATCHING_UP if status.standby is not None and status.standby.streaming else Sync.ALONE
+
+    def observe(self, now_s: float, wall_us: int) -> Observation:
+        """Return all of it as one value, for the core."""
+        clock = best(tuple(self.samples))
+        return Observation(
+            now_s=now_s,
+            wall_us=wall_us,
+            me=self.me,
+            started_s=self.started_s,
+            durable=self.durable,
+            role=self.role,
+            sync=self.sync,
+            health=self.health,
+            postgres=self.postgres,
+            heard=self.heard,
+            peer_lineage=self.peer_lineage,
+            peer_served_s=self.peer_served_s,
+            peer_postgres_seen_s=self.peer_postgres_seen_s,
+            probes=tuple(self.probes),
+            stalled_s=self.stalled_s,
+            lease=self.lease,
+            stream_failed=self.stream_failed,
+            fenced_fully=self.fenced_fully,
+            isolated=self.isolated,
+            paused=self.durable.paused_until_us > wall_us or self.peer_pause_ends_s > now_s,
+            request=self.request,
+            switching=self.switching,
+            disk_nearly_full=self.disk_nearly_full,
+            clock_offset_us=clock.offset_us if self.me == 0 else -clock.offset_us,
+            clock_uncertainty_us=clock.uncertainty_us,
+        )
+
+    def hear(self, heartbeat: Heartbeat, now_s: float, wall_us: int, timing: Timing, mode: Mode) -> bool:
+        """Take a heartbeat in; False for one that is not newer than what was heard already (R6)."""
+        before = self.heard.heartbeat if self.heard is not None else None
+        if before is not None and before.boot == heartbeat.boot and heartbeat.seq <= before.seq:
+            return False
+        if before is not None and before.boot != heartbeat.boot and heartbeat.wall_us < before.wall_us - BOOT_SKEW_US:
+            return False  # an earlier run of the peer, delivered late
+        sent = self.sent.get(heartbeat.echo_seq) if heartbeat.echo_boot == self.boot else None
+        if sent is not None:
+            self.samples.append(sample(sent[1], heartbeat.echo_wall_us, heartbeat.wall_us, wall_us))
+        echoed_s = sent[0] if sent is not None and sent[2] else None
+        self.heard = Heard(heartbeat, now_s, echoed_s)
+        if heartbeat.lineage:
+            self.peer_lineage = heartbeat.lineage
+        elif heartbeat.head == self.head and self.postgres is not None:
+            self.peer_lineage = self.postgres.lineage
+        if heartbeat.role in (Role.LEADER, Role.PROMOTING) and heartbeat.postgres_ok:
+            self.peer_served_s = now_s
+        self.peer_pause_ends_s = now_s + heartbeat.paused_for_s if heartbeat.paused_for_s > 0 else NEVER
+        if self.role is Role.FOLLOWER and heartbeat.head != self.durable.renounced:
+            self.lease = self.lease.extend(heartbeat, echoed_s, self.head, timing.degrade_after_s, mode=mode)
+        return True
+
+    def remember_sent(self, seq: int, now_s: float, wall_us: int, *, follows: bool) -> None:
+        """Keep when a heartbeat was sent, and whether it was a healthy follower's: only such a one carries a lease."""
+        self.sent[seq] = (now_s, wall_us, follows)
+        while len(self.sent) > SENT_KEPT:
+            self.sent.popitem(last=False)
+
+    def probed(self, probe: PeerProbe) -> None:
+        """Take a round of probes in: a connection that the peer's kernel accepts is life."""
+        self.probes.append(probe)
+        if Answer.OPEN in probe.agent + probe.postgres:
+            self.peer_postgres_seen_s = max(self.peer_postgres_seen_s, probe.at_s)
+
+    def looked(self, status: PostgresStatus, now_s: float) -> None:
+        """Take a look at the own Postgres in; the stream's last word is a sign of the peer's life."""
+        self.postgres = status
+        self.health = Health.UP
+        ages = [status.subscription.heard_age_s] if status.subscription is not None else []
+        ages += [status.standby.heard_age_s] if status.standby is not None else []
+        for age_s in ages:
+            self.peer_postgres_seen_s = max(self.peer_postgres_seen_s, now_s - age_s)
+        if self.heard is not None and self.heard.heartbeat.head == self.head:
+            self.peer_lineage = status.lineage
+
+    def stalled(self, now_s: float, *, clock_jumped: bool) -> None:
+        """Note that this node did not run for a while: deadlines start again; a jump of the clocks voids the lease."""
+        self.stalled_s = now_s
+        self.probes.clear()
+        if clock_jumped:
+            self.lease = self.lease.void(now_s)
+
+    def write(self, **changes: object) -> Durable:
+        """Return the durable state with changes, for saving; it is taken in when it has been saved."""
+        return replace(self.durable, **changes)  # type: ignore[arg-type]
+
+
+BOOT_SKEW_US = 5_000_000  # how far a peer's clock may step back over a restart of its supervisor

@@ -1,0 +1,340 @@
+"""The steps of the plans: one method a step, each idempotent, each of them calling one or two ports."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from failover.core.evidence import Worth, led_term
+from failover.core.fences import Fence, fence_at_transaction
+from failover.core.lineage import parting_revision
+from failover.core.model import Acceptance, HandOver, Kind, LineageEntry, Role, SwitchPhase
+from failover.core.terms import next_term
+from failover.ports import LeadOrder, PeerPostgresError, PortError, RejoinOrder, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from failover.core.evidence import Policy
+    from failover.core.model import PostgresStatus, Verdict
+    from failover.core.observation import Observation
+    from failover.core.plans import Step
+    from failover.core.timing import Timing
+    from failover.node.memory import Memory
+    from failover.ports import Ports, Progress
+
+log = structlog.get_logger()
+
+MARGIN_MIN = 100  # revisions left out at a new leader's beginning
+MARGIN_MAX = 100_000
+FENCE_TIMEOUT_S = 1.0  # how long a promotion may wait for the old leader's Postgres
+SWITCH_TIMEOUT_S = 3.0  # how long a switchover may wait for each of its conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Why a plan runs, as it was decided."""
+
+    rule: str
+    why: str
+    worth: Worth
+    peer_postgres_lives: bool = False  # the old leader is to be fenced over SQL
+    ordered: bool = False  # by an operator
+    verdict: Verdict | None = None
+    acceptance: Acceptance | None = None  # the loser's, for its winner
+
+
+class Steps:
+    """The hands of a node: they do what a plan says, on the ports, and note in the memory what came of it."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        memory: Memory,
+        timing: Timing,
+        policy: Policy,
+        *,
+        observe: Callable[[], Observation],
+        look: Callable[[], Awaitable[PostgresStatus]],
+        say: Callable[[], None],
+        heard: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.ports = ports
+        self.memory = memory
+        self.timing = timing
+        self.policy = policy
+        self._observe = observe
+        self._look = look
+        self._say = say
+        self._heard = heard  # returns after the next heartbeat
+        self._drained = False
+        self._drain_lsn = 0
+
+    async def do(self, step: Step, errand: Errand) -> None:
+        """Execute one step. Raises PortError when it cannot be done now."""
+        method: Callable[[Errand], Awaitable[None]] = getattr(self, f"_{step}")
+        await method(errand)
+
+    async def save(self, **changes: object) -> None:
+        """Make a change of the durable state durable, then take it in."""
+        durable = self.memory.write(**changes)
+        if durable != self.memory.durable:
+            await self.ports.state.save(durable)
+            self.memory.durable = durable
+
+    def fence_key(self) -> str:
+        """Return the row whose fence the leader's Kine serves under: another one, another Kine on both nodes (R14)."""
+        leads = self.memory.role is not Role.FOLLOWER and self.memory.role is not Role.RESYNCING
+        lineage = (
+            self.memory.postgres.lineage if leads and self.memory.postgres is not None else self.memory.peer_lineage
+        )
+        return next((row.id for row in reversed(lineage) if row.kind in (Kind.LEAD, Kind.VERDICT)), "")
+
+    async def _freeze_kine(self, _: Errand) -> None:
+        self.ports.kine.freeze()
+
+    async def _kill_kine(self, _: Errand) -> None:
+        await self.ports.kine.kill()
+
+    async def _freeze_both(self, _: Errand) -> None:
+        self.memory.switching = SwitchPhase.FREEZE
+        self.ports.kine.freeze()
+        self._say()
+        await self._until(
+            lambda: self.memory.heard is not None and self.memory.heard.heartbeat.frozen, "the peer to freeze its Kine"
+        )
+
+    async def _take_term(self, _: Errand) -> None:
+        seen = self.memory.heard.heartbeat.term if self.memory.heard is not None else 0
+        highest = max(self.memory.durable.highest_term, seen)
+        if self.memory.postgres is not None:
+            highest = max(highest, self.memory.postgres.fence_term, *(row.term for row in self.memory.postgres.lineage))
+        await self.save(highest_term=next_term(highest, self.memory.me))
+        self._say()
+
+    async def _fence_peer(self, errand: Errand) -> None:
+        """Only where the old leader's Postgres lives: elsewhere there is nobody to fence, and no time to lose."""
+        word = self.memory.heard.heartbeat.hand_over if self.memory.heard is not None else None
+        told_all = word is not None and word.drained
+        self._drained = told_all
+        if not errand.peer_postgres_lives and not told_all:
+            return
+        try:
+            async with asyncio.timeout(FENCE_TIMEOUT_S):
+                await self.ports.peer_postgres.fence(self.memory.durable.highest_term)
+                if not told_all:
+                    await self.ports.peer_postgres.drain()
+            self._drained = True
+        except (TimeoutError, PeerPostgresError) as error:
+            log.warning("old leader could not be fenced over SQL", error=str(error) or "time-out")
+
+    async def _detach(self, _: Errand) -> None:
+        await self.ports.postgres.detach()
+
+    async def _lead(self, errand: Errand) -> None:
+        status = await self._look()
+        seen = self._observe()
+        if errand.rule == "lead/ghosts":
+            fence = Fence(True, False, status.visible_revision, errand.why)
+        else:
+            fence = fence_at_transaction(
+                seen, errand.worth, self.policy.mode,
+                drained=self._drained, ordered=errand.ordered, served_revision=self.memory.served_revision,
+            )  # fmt: skip
+        await self._write_lead(Kind.LEAD, fence, errand, absorbs=None)
+
+    async def _absorb(self, errand: Errand) -> None:
+        assert errand.acceptance is not None
+        assert errand.acceptance.final_revision is not None
+        status = await self._look()
+        clear = max(status.visible_revision, errand.acceptance.final_revision)
+        fence = Fence(True, False, clear, errand.acceptance.verdict.reason)
+        await self._write_lead(Kind.VERDICT, fence, errand, absorbs=errand.acceptance.verdict.loser_head)
+
+    async def _write_lead(self, kind: Kind, fence: Fence, errand: Errand, *, absorbs: str | None) -> None:
+        row = self._row(
+            kind, f"{errand.rule}: {errand.why}; {fence.why}", provisional=fence.provisional, absorbs=absorbs
+        )
+        order = LeadOrder(row, fence.clear_revision, self._margin(fence), fence.full)
+        written = await self.ports.postgres.lead(order)
+        self.memory.fenced_fully = fence.full
+        self.memory.role = Role.LEADER
+        self.memory.hand_over = None
+        self.memory.ghosts_under = None
+        await self._look()
+        self._say()
+        self.ports.history.append(
+            "leads", f"leads in term {row.term}: {errand.why}", term=row.term, fence="full" if fence.full else "light",
+            provisional=fence.provisional, why=fence.why, first_revision=written.first_revision, rule=errand.rule,
+        )  # fmt: skip
+
+    def _margin(self, fence: Fence) -> int:
+        """Revisions to leave out: what the old leader may have given to clients since its last message, bounded."""
+        assert fence.clear_revision >= 0
+        return MARGIN_MAX // 10 if fence.full else MARGIN_MIN
+
+    def _row(self, kind: Kind, reason: str, *, provisional: bool = False, absorbs: str | None = None) -> LineageEntry:
+        clock, memory = self.ports.clock, self.memory
+        term = memory.durable.highest_term if kind in (Kind.LEAD, Kind.VERDICT) else led_term(self._observe())
+        assert term >= 0, f"a row {kind} without a leadership"
+        return LineageEntry(
+            clock.new_id(), term, memory.me, kind, reason[:500], clock.wall_us(), 0, 0, provisional, absorbs
+        )
+
+    async def _align_waits(self, _: Errand) -> None:
+        """Before a database is opened, its waits must be what its newest row says (R5, R9)."""
+        status = await self._look()
+        if status.lineage[-1].kind is not Kind.SYNCED:
+            if status.waits_for:
+                await self.ports.postgres.waits_off()
+            return
+        name = status.waits_for or (status.standby.name if status.standby is not None else "")
+        if not name:
+            raise PortError("the lineage says in_sync, and no standby name is set; waiting for the follower to stream")
+        if not status.is_open:  # a Postgres that was not restarted has taken them already
+            await self.ports.postgres.waits_on(name)
+
+    async def _open(self, _: Errand) -> None:
+        await self.ports.postgres.open_to_kine(led_term(self._observe()))
+        await self._look()
+
+    async def _serve(self, _: Errand) -> None:
+        await self.ports.kine.serve(Target.OWN, self.fence_key())
+
+    async def _acquire_address(self, _: Errand) -> None:
+        await self.ports.address.acquire()
+
+    async def _release_address(self, _: Errand) -> None:
+        await self.ports.address.release()
+
+    async def _record_alone(self, errand: Errand) -> None:
+        self.memory.going_alone = True
+        self._say()
+        try:
+            await self.ports.postgres.record(self._row(Kind.ALONE, f"{errand.rule}: {errand.why}"))
+            await self._look()
+        finally:
+            self.memory.going_alone = False
+        self.ports.history.append("alone", f"acknowledges writes alone: {errand.why}", rule=errand.rule)
+
+    async def _waits_off(self, _: Errand) -> None:
+        if self.memory.postgres is None or self.memory.postgres.waits_for:
+            await self.ports.postgres.waits_off()
+
+    async def _waits_on(self, _: Errand) -> None:
+        status = await self._look()
+        if status.standby is None:
+            raise PortError("the follower's stream has gone away before it could be waited for")
+        await self.ports.postgres.waits_on(status.standby.name)
+
+    async def _drain_standby(self, _: Errand) -> None:
+        status = await self._look()  # a position read after the CHECKPOINT has returned
+        await self.ports.postgres.flushed(status.waits_for, status.wal_lsn)
+
+    async def _record_synced(self, errand: Errand) -> None:
+        heard = self.memory.heard
+        if heard is None or heard.heartbeat.ready_for != self.memory.head:
+            raise PortError("the follower is not ready any more")
+        await self.ports.postgres.record(self._row(Kind.SYNCED, errand.why))
+        status = await self._look()
+        await self.save(synced_head=status.lineage[-1].id)
+        self.ports.history.append("in_sync", "in sync: no write is acknowledged without the follower")
+
+    async def _close(self, _: Errand) -> None:
+        memory = self.memory
+        term = max(memory.durable.highest_term, memory.heard.heartbeat.term if memory.heard is not None else 0)
+        await self.ports.postgres.close_to_kine(term)
+        await self._look()
+
+    async def _close_quietly(self, _: Errand) -> None:
+        self._drain_lsn = await self.ports.postgres.close_quietly(led_term(self._observe()))
+
+    async def _drain_switch(self, _: Errand) -> None:
+        self.memory.switching = SwitchPhase.DRAIN
+        status = await self._look()
+        await self.ports.postgres.flushed(status.waits_for, self._drain_lsn)
+
+    async def _hand_over(self, errand: Errand) -> None:
+        memory = self.memory
+        drained = memory.switching is SwitchPhase.DRAIN
+        revision = memory.postgres.visible_revision if memory.postgres is not None else 0
+        head = memory.head or memory.durable.synced_head
+        assert head is not None, "only a leader that was in sync gives its leadership away"
+        await self.save(handed_over=head, role=Role.STARTING, synced_head=None)
+        memory.hand_over = HandOver(errand.why, drained, revision)
+        memory.role = Role.STARTING
+        memory.switching = None
+        self._say()
+        self.ports.history.append(
+            "hands_over", f"gives leadership away: {errand.why}", drained=drained, revision=revision
+        )
+
+    async def _accept(self, errand: Errand) -> None:
+        assert errand.verdict is not None
+        before = self.memory.durable.acceptance
+        if before is None:
+            await self.save(acceptance=Acceptance(errand.verdict), role=Role.STARTING, synced_head=None)
+            self.ports.history.append(
+                "accepts", f"accepts that node {errand.verdict.winner} leads on: {errand.verdict.reason}",
+                choice=str(errand.verdict.choice),
+            )  # fmt: skip
+        self._say()
+
+    async def _final_revision(self, _: Errand) -> None:
+        acceptance = self.memory.durable.acceptance
+        assert acceptance is not None
+        status = await self._look()
+        await self.save(acceptance=replace(acceptance, final_revision=status.visible_revision))
+
+    async def _archive(self, _: Errand) -> None:
+        acceptance = self.memory.durable.acceptance
+        assert acceptance is not None
+        name = await self.ports.rejoin.archive(acceptance)
+        await self.save(acceptance=replace(acceptance, archive=name))
+        self.ports.history.append("archived", f"what only this node had is in {name}", archive=name)
+        self._say()
+
+    async def _drop_slots(self, _: Errand) -> None:
+        await self.ports.postgres.drop_slots(None)
+
+    async def _copy(self, errand: Errand) -> None:
+        memory, seen = self.memory, self._observe()
+        assert memory.heard is not None
+        leader = memory.heard.heartbeat
+        mine = seen.postgres.lineage if seen.postgres is not None else ()
+        split = memory.durable.acceptance is not None
+        order = RejoinOrder(
+            leader_head=leader.head,
+            parting_revision=parting_revision(mine, memory.peer_lineage) if mine else 0,
+            subscription=f"kf_{memory.me}_{self.ports.clock.new_id()[:8]}",
+            reason=errand.why,
+        )
+        report = await self.ports.rejoin.rejoin(order, self._progress)
+        memory.progress = None
+        memory.lease = memory.lease.renounce()
+        memory.stream_failed = False
+        await self._look()
+        await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)
+        memory.hand_over = None
+        # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13).
+        memory.ghosts_under = memory.head if report.only_here and not split else None
+        self.ports.history.append(
+            "rejoined",
+            f"follows again ({report.kind}): {report.rows_copied} rows copied, {report.rows_deleted} deleted",
+            kind_of_rejoin=report.kind, seconds=report.seconds, archive=report.archive, only_here=report.only_here,
+        )  # fmt: skip
+
+    def _progress(self, progress: Progress) -> None:
+        self.memory.progress = progress
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for heartbeats until the condition holds; PortError after SWITCH_TIMEOUT_S."""
+        try:
+            async with asyncio.timeout(SWITCH_TIMEOUT_S):
+                while not condition():
+                    await self._heard()
+        except TimeoutError:
+            raise PortError(f"waited {SWITCH_TIMEOUT_S:g} s for {what}") from None
