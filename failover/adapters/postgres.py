@@ -1,0 +1,355 @@
+"""The node's own Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.sql import Identifier, Literal
+
+from failover.adapters import sql_files
+from failover.adapters.sessions import PostgresTimeouts, Sessions
+from failover.core.model import (
+    DataState,
+    Kind,
+    LastChange,
+    LineageEntry,
+    PostgresStatus,
+    Standby,
+    Subscription,
+)
+from failover.ports import FencedError, LeadOrder, PortError, PostgresDownError, PreconditionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from failover.ports import Clock
+
+POLL_S = 0.005  # between two looks at something that Postgres is about to do
+SLOT_PATTERN = "kf\\_%"
+
+
+class OwnPostgres:
+    """Implements `ports.LocalPostgres`."""
+
+    def __init__(
+        self, conninfo: str, kine_conninfo: str, clock: Clock, timeouts: PostgresTimeouts, kine_role: str = "kine"
+    ) -> None:
+        self._sessions = Sessions(conninfo, timeouts, "the own Postgres")
+        self._timeouts = timeouts
+        self._kine_conninfo = kine_conninfo
+        self._kine_role = kine_role
+        self._clock = clock
+        self._ages = _Ages(clock)
+        self._changes = _Changes(clock)
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions, for the rejoin that works on this Postgres and the leader's."""
+        return self._sessions
+
+    async def status(self) -> PostgresStatus:
+        """One look, in one statement. Raises PostgresDownError or PostgresHungError."""
+        try:
+            async with self._sessions.session(self._timeouts.look_s) as session:
+                await self._sessions.keep_watch()
+                rows = await sql_files.run(
+                    session, "status", scanned=self._changes.scanned, kine_role=self._kine_role
+                )
+        except PortError as error:
+            if type(error) is not PortError:
+                raise
+            # A database without our schema answers, but it is of no use: as good as down, and doctor says why.
+            raise PostgresDownError(f"{error}; see `kine-failover doctor`") from None
+        if not rows:
+            raise PostgresDownError("the own Postgres has no row in kine_failover.local_state; run `kine-failover init`")
+        return self._read(rows[0])
+
+    def _read(self, row: Mapping[str, Any]) -> PostgresStatus:
+        lineage = tuple(entry(one) for one in row["lineage"])
+        visible = int(row["visible_revision"])
+        last_change, changes = self._changes.take(row["last_change"], row["changes"], visible, lineage)
+        standby, subscription = row["standby"], row["subscription"]
+        return PostgresStatus(
+            started_at_us=row["started_at_us"],
+            system_identifier=row["system_identifier"],
+            data=DataState(row["data"]),
+            lineage=lineage,
+            visible_revision=visible,
+            wal_lsn=row["wal_lsn"],
+            is_open=bool(row["is_open"]),
+            fence_term=row["fence_term"],
+            waits_for=standby_name(row["waits_for"]),
+            standby=None
+            if standby is None
+            else Standby(
+                standby["name"],
+                bool(standby["streaming"]),
+                int(standby["flush_lsn"]),
+                self._ages.of(f"standby {standby['name']}", standby["reply"]),
+            ),
+            oldest_wait_s=row["oldest_wait_s"],
+            subscription=None
+            if subscription is None
+            else Subscription(
+                subscription["name"],
+                bool(subscription["enabled"]),
+                bool(subscription["worker"]),
+                self._ages.of(f"subscription {subscription['name']}", subscription["received"]),
+                bool(subscription["tables_ready"]),
+                int(subscription["apply_errors"]),
+            ),
+            last_change=last_change,
+            changes=changes,
+            int4_ids=bool(row["int4_ids"]),
+        )
+
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` at once when the server closes its sessions."""
+        self._sessions.watch(lost)
+
+    async def open_to_kine(self, term: int) -> None:
+        """Let Kine's role in and return when it can log in. Raises FencedError (R19)."""
+        role = self._kine_role
+        async with self._sessions.session(self._timeouts.statement_s) as session:
+            row = (await sql_files.run(session, "open_role", term=term, kine_role=role))[0]
+            if not row["below"]:
+                raise FencedError(
+                    f"the own Postgres was fenced by term {row['fence_term']}, which is not below {term}"
+                )
+            folder = (await sql_files.run(session, "data_directory"))[0]["folder"]
+            open_file = str(PurePosixPath(folder) / "kine_failover_open")
+            await session.execute(
+                sql_files.compose("lift_start_fence", kine_role=Literal(role), file=Literal(open_file))
+            )
+            await sql_files.run(session, "reload")
+            await self._until_kine_gets_in()
+
+    async def _until_kine_gets_in(self) -> None:
+        """The postmaster reads its files some milliseconds after it was told to; Kine would back off for a second."""
+        error: psycopg.Error | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeouts.fence_s):
+                while True:
+                    try:
+                        connection = await psycopg.AsyncConnection.connect(self._kine_conninfo, connect_timeout=2)
+                    except psycopg.OperationalError as refused:
+                        error = refused
+                        await asyncio.sleep(POLL_S)
+                    else:
+                        await connection.close()
+                        return
+        raise PortError(
+            f"role {self._kine_role} cannot log in to the own Postgres although it was opened: {error}; "
+            "compare pg_hba.conf with what `kine-failover doctor` says"
+        )
+
+    async def close_to_kine(self, term: int) -> None:
+        """Fence: see `ports.LocalPostgres.close_to_kine`."""
+        async with self._sessions.session(self._timeouts.fence_s) as session:
+            await close_role(session, term, self._kine_role)
+
+    async def close_quietly(self, term: int) -> int:
+        """Nobody new comes in, statements that run are awaited. Returns the position in the WAL after, bytes."""
+        del term  # the fence's memory follows with the promotion: this leader may still have to resume
+        async with self._sessions.session(self._timeouts.fence_s) as session:
+            await sql_files.run(session, "close_role_only", kine_role=self._kine_role)
+            while (await sql_files.run(session, "count_sessions", kine_role=self._kine_role))[0]["active"]:
+                await asyncio.sleep(POLL_S)
+            return int((await sql_files.run(session, "wal_position"))[0]["lsn"])
+
+    async def lead(self, order: LeadOrder) -> LineageEntry:
+        """See `ports.LeadOrder`. Raises PreconditionError where the data is not complete."""
+        async with self._sessions.session(self._timeouts.statement_s) as session, session.transaction():
+            await self._require_complete(session)
+            rows = await sql_files.run(
+                session,
+                "lead",
+                **_values(order.entry),
+                clear=order.clear_revision,
+                margin=order.margin,
+                full=order.full_fence,
+            )
+        return replace(order.entry, **rows[0])
+
+    async def record(self, entry: LineageEntry) -> LineageEntry:
+        """Write a lineage row within a leadership."""
+        async with self._sessions.session(self._timeouts.statement_s) as session, session.transaction():
+            await self._require_complete(session)
+            rows = await sql_files.run(session, "record", **_values(entry))
+        return replace(entry, **rows[0])
+
+    async def _require_complete(self, session: psycopg.AsyncConnection[Any]) -> None:
+        state = (await sql_files.run(session, "data_state"))[0]
+        if state["data"] != DataState.COMPLETE or not state["rows"]:
+            raise PreconditionError(f"the own data is {state['data']}: it never leads")
+
+    async def found(self, entry: LineageEntry) -> None:
+        """Begin a new cluster's history. Raises PreconditionError where there is one."""
+        await self.prepare()
+        async with self._sessions.session(self._timeouts.statement_s) as session, session.transaction():
+            state = (await sql_files.run(session, "data_state"))[0]
+            if state["data"] != DataState.EMPTY or state["rows"]:
+                raise PreconditionError("this database already holds a cluster's data; nothing was changed")
+            await sql_files.run(session, "found", **_values(entry))
+
+    async def prepare(self) -> None:
+        """Create schema, roles and publication where they are missing."""
+        async with self._sessions.session(self._timeouts.statement_s) as session:
+            await sql_files.run(session, "prepare", kine_role=self._kine_role)
+
+    async def waits_on(self, standby: str) -> None:
+        """Have commits wait for `standby`, and return when they do (R9)."""
+        async with self._sessions.session(self._timeouts.checkpoint_s) as session:
+            await self._set_waits(session, str(Identifier(standby).as_string(None)))
+            await sql_files.run(session, "checkpoint")
+
+    async def waits_off(self) -> None:
+        """Have no commit wait: those that wait are released."""
+        async with self._sessions.session(self._timeouts.statement_s) as session:
+            await self._set_waits(session, "")
+
+    async def _set_waits(self, session: psycopg.AsyncConnection[Any], value: str) -> None:
+        await sql_files.run(session, "set_waits", standby=value)
+        await sql_files.run(session, "reload")
+        while (await sql_files.run(session, "waits_for"))[0]["waits_for"] != value:
+            await asyncio.sleep(POLL_S)
+
+    async def flushed(self, standby: str, lsn: int) -> None:
+        """Return when `standby` has flushed past `lsn`."""
+        async with self._sessions.session(self._timeouts.drain_s) as session:
+            await until_flushed(session, standby, lsn)
+
+    async def detach(self) -> None:
+        """Drop the subscription; the remote slot is left alone."""
+        async with self._sessions.session(self._timeouts.statement_s) as session:
+            await sql_files.run(session, "detach")
+
+    async def drop_slots(self, keep: str | None) -> None:
+        """Drop this product's slots but `keep`."""
+        async with self._sessions.session(self._timeouts.statement_s) as session:
+            await drop_slots(session, SLOT_PATTERN, keep)
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        await self._sessions.close()
+
+
+class _Ages:
+    """How long ago a time stamp of somebody else's clock last changed, on the own clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def of(self, name: str, stamp: object) -> float:
+        if stamp is None:
+            return float("inf")
+        now_s = self._clock.now_s()
+        known = self._seen.get(name)
+        if known is None or known[0] != stamp:
+            if len(self._seen) > 64:  # noqa: PLR2004 - names are few; old ones need not be kept
+                self._seen.clear()
+            self._seen[name] = (stamp, now_s)
+            return 0.0
+        return now_s - known[1]
+
+
+class _Changes:
+    """The newest change and how many there were since the newest lineage row, read on from look to look."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.scanned = 0
+        self._head = ""
+        self._changes = 0
+        self._last: tuple[int, int, float | None] | None = None
+
+    def take(
+        self, newest: Mapping[str, Any] | None, fresh: int, visible: int, lineage: tuple[LineageEntry, ...]
+    ) -> tuple[LastChange | None, int]:
+        now_s = self._clock.now_s()
+        first_look = self.scanned == 0
+        if visible < self.scanned:  # another table: begin anew with the next look
+            self.scanned, self._last, self._changes = 0, None, 0
+            return None, 0
+        head = lineage[-1].id if lineage else ""
+        if head != self._head:
+            self._head, self._changes = head, 0
+        self._changes += fresh
+        if newest is not None:
+            seen_s = None if first_look else now_s
+            self._last = (int(newest["revision"]), int(newest["commit_us"] or 0), seen_s)
+        self.scanned = visible
+        if self._last is None:
+            return None, self._changes
+        revision, commit_us, seen_s = self._last
+        return LastChange(revision, commit_us, None if seen_s is None else now_s - seen_s), self._changes
+
+
+def entry(row: Mapping[str, Any]) -> LineageEntry:
+    """Return a lineage row from what the table holds."""
+    return LineageEntry(
+        row["id"], row["term"], row["node"], Kind(row["kind"]), row["reason"], row["started_at_us"],
+        row["first_revision"], row["parent_revision"], row["provisional"], row["absorbs"],
+    )  # fmt: skip
+
+
+def standby_name(setting: str) -> str:
+    """Return the name in synchronous_standby_names, without its quotes."""
+    return setting.strip().strip('"')
+
+
+async def close_role(session: psycopg.AsyncConnection[Any], term: int, kine_role: str) -> None:
+    """Close Kine's role under `term`, then end its sessions: those that wait for the follower last."""
+    await sql_files.run(session, "close_role", term=term, kine_role=kine_role)
+    for waiting in (False, True):
+        while True:
+            await sql_files.run(session, "end_sessions", kine_role=kine_role, waiting=waiting)
+            left = (await sql_files.run(session, "count_sessions", kine_role=kine_role))[0]
+            if not left["sessions"] or (not waiting and left["sessions"] == left["waiting"]):
+                break
+            await asyncio.sleep(POLL_S)
+
+
+async def until_flushed(session: psycopg.AsyncConnection[Any], standby: str, lsn: int) -> None:
+    """Poll until the standby has flushed past `lsn`; the caller bounds the time."""
+    while True:
+        rows = await sql_files.run(session, "standby_flush", standby=standby)
+        if rows and rows[0]["flush_lsn"] >= lsn:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+async def drop_slots(session: psycopg.AsyncConnection[Any], pattern: str, keep: str | None) -> None:
+    """Drop the slots that match, ending whoever uses them."""
+    while slots := await sql_files.run(session, "list_slots", pattern=pattern, keep=keep):
+        for slot in slots:
+            if slot["active_pid"] is not None:
+                await sql_files.run(session, "end_session", pid=slot["active_pid"])
+                await asyncio.sleep(POLL_S)
+            with contextlib.suppress(psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
+                await sql_files.run(session, "drop_slot", slot=slot["slot_name"])
+
+
+def _values(row: LineageEntry) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "term": row.term,
+        "node": row.node,
+        "kind": str(row.kind),
+        "reason": row.reason,
+        "started_at_us": row.started_at_us,
+        "provisional": row.provisional,
+        "absorbs": row.absorbs,
+    }
+
+
+def dump_lineage(rows: object) -> str:
+    """Return lineage rows as the JSON that take_lineage.transaction.sql reads."""
+    return json.dumps(rows)

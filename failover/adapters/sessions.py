@@ -1,0 +1,177 @@
+"""Sessions to one Postgres: bounded in number and in time, new ones made as soon as they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from failover.ports import PortError, PostgresDownError, PostgresHungError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+SESSIONS_MAX = 6
+APPLICATION = "kine-failover"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTimeouts:
+    """Seconds."""
+
+    connect_s: float = 1.0  # a new session, where nothing refuses it
+    look_s: float = 2.0  # one look at the own Postgres; a longer one means that it hangs
+    statement_s: float = 10.0  # any other statement
+    checkpoint_s: float = 120.0  # the CHECKPOINT before in_sync
+    fence_s: float = 5.0  # ending Kine's sessions
+    drain_s: float = 5.0  # the follower's way to a position
+    copy_s: float = 3600.0  # a whole rejoin
+
+
+class Sessions:
+    """A free list of sessions to one server. All of them acknowledge locally: the supervisor never waits for the peer."""
+
+    def __init__(self, conninfo: str, timeouts: PostgresTimeouts, where: str) -> None:
+        self.conninfo = conninfo
+        self.timeouts = timeouts
+        self.where = where
+        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self._room = asyncio.Semaphore(SESSIONS_MAX)
+        self._canary: _Canary | None = None
+
+    @contextlib.asynccontextmanager
+    async def session(self, timeout_s: float) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lend a session for at most `timeout_s`. Raises PostgresDownError, PostgresHungError or PortError."""
+        try:
+            async with asyncio.timeout(timeout_s), self._room:
+                connection = await self._take()
+                try:
+                    yield connection
+                except BaseException:
+                    await _discard(connection)
+                    raise
+                self._give_back(connection)
+        except TimeoutError:
+            raise PostgresHungError(f"{self.where} has not answered within {timeout_s:g} s") from None
+        except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+            raise PostgresHungError(f"{self.where}: {_line(error)}") from None
+        except psycopg.OperationalError as error:
+            raise PostgresDownError(f"{self.where}: {_line(error)}") from None
+        except psycopg.Error as error:
+            raise PortError(f"{self.where} refused a statement: {_line(error)}") from None
+
+    async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
+        """Return a new session of the caller's own. Raises psycopg.OperationalError."""
+        return await psycopg.AsyncConnection.connect(
+            self.conninfo,
+            autocommit=True,
+            application_name=APPLICATION,
+            connect_timeout=max(1, round(self.timeouts.connect_s)),
+            keepalives_idle=2,
+            keepalives_interval=1,
+            keepalives_count=3,
+            tcp_user_timeout=5000,
+            options="-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning",
+            **options,
+        )
+
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` at once when the server closes its sessions; a new look starts the watch again."""
+        self._canary = _Canary(self, lost)
+
+    async def keep_watch(self) -> None:
+        """Have a session open whose end is noticed, where one is asked for."""
+        if self._canary is not None:
+            await self._canary.keep()
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        if self._canary is not None:
+            await self._canary.close()
+        while self._idle:
+            await _discard(self._idle.pop())
+
+    async def _take(self) -> psycopg.AsyncConnection[Any]:
+        while self._idle:
+            connection = self._idle.pop()
+            if not _hung_up(connection):
+                return connection
+            await _discard(connection)
+        return await self.connect()
+
+    def _give_back(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        if not connection.closed and connection.info.transaction_status is TransactionStatus.IDLE:
+            self._idle.append(connection)
+
+
+class _Canary:
+    """A session on which nothing is ever said: the moment at which it can be read, its server is gone."""
+
+    def __init__(self, sessions: Sessions, lost: Callable[[], None]) -> None:
+        self._sessions = sessions
+        self._lost = lost
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._socket: socket.socket | None = None
+
+    async def keep(self) -> None:
+        if self._socket is not None:
+            return
+        self._connection = await self._sessions.connect()
+        # A descriptor of its own: the driver adds and removes its own reader on the original.
+        self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
+        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        try:
+            ended = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) in (b"", b"E")
+        except BlockingIOError:
+            return
+        except OSError:
+            ended = True
+        if ended:
+            self._forget()
+            self._lost()
+        else:
+            self._socket.recv(65536, socket.MSG_DONTWAIT)
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    async def close(self) -> None:
+        self._forget()
+
+
+def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the server has ended a session that lay idle."""
+    if connection.closed:
+        return True
+    with socket.socket(fileno=os.dup(connection.fileno())) as probe:
+        try:
+            return probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) in (b"", b"E")
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+async def _discard(connection: psycopg.AsyncConnection[Any]) -> None:
+    with contextlib.suppress(psycopg.Error, OSError):
+        await connection.close()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

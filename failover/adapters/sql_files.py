@@ -1,0 +1,57 @@
+"""The statements of sql/: one statement or one transaction a file, its purpose on top."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncClientCursor
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from psycopg import AsyncConnection
+
+Row = dict[str, Any]
+SEPARATOR = "\n;;\n"
+IN_CHECKOUT = Path(__file__).parents[2] / "sql"
+
+
+@cache
+def text(name: str) -> str:
+    """Return the text of sql/<name>.sql; from the package where it is installed, else from the checkout."""
+    packaged = files("failover") / "sql" / f"{name}.sql"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (IN_CHECKOUT / f"{name}.sql").read_text(encoding="utf-8")
+
+
+async def run(connection: AsyncConnection[Any], name: str, **values: object) -> list[Row]:
+    """Execute one file with these parameters and return the rows of its last statement.
+
+    Parameters are bound on this side, so that a file may use them where the server's protocol allows none. A file with
+    several statements runs in one transaction, within the caller's where there is one. Raises psycopg.Error.
+    """
+    statements = text(name).split(SEPARATOR)
+    if len(statements) == 1:
+        return await _one(connection, statements[0], values)
+    async with connection.transaction():
+        rows: list[Row] = []
+        for statement in statements:
+            rows = await _one(connection, statement, values)
+    return rows
+
+
+async def _one(connection: AsyncConnection[Any], statement: str, values: Mapping[str, object]) -> list[Row]:
+    async with AsyncClientCursor(connection, row_factory=dict_row) as cursor:
+        await cursor.execute(statement.encode(), values)
+        return await cursor.fetchall() if cursor.description is not None else []
+
+
+def compose(name: str, **parts: Composable) -> Composable:
+    """Return a file's statement with identifiers and literals put into its {braces}, for what takes no parameters."""
+    return SQL(text(name)).format(**parts)  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+"""A real Postgres for the laboratory: started fenced, killed hard, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from lab import binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUPERVISOR = "kine_failover"
+KINE_ROLE = "kine"
+DATABASE = "kine"
+START_S = 60.0
+NOBODY = "kine_failover_closed"  # a role that does not exist
+
+SETTINGS: dict[str, str] = {
+    "listen_addresses": "'127.0.0.1'",
+    "wal_level": "logical",
+    "track_commit_timestamp": "on",
+    "restart_after_crash": "off",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+    "max_slot_wal_keep_size": "'1GB'",
+    "wal_sender_timeout": "'5s'",
+    "wal_receiver_timeout": "'5s'",
+    "wal_receiver_status_interval": "'1s'",
+    "wal_retrieve_retry_interval": "'200ms'",
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "log_min_messages": "warning",
+    "max_wal_size": "'256MB'",
+    "min_wal_size": "'64MB'",
+}
+
+HBA = f"""\
+local all {SUPERVISOR} trust
+host all {SUPERVISOR} 127.0.0.1/32 trust
+local all @kine_failover_open trust
+host all @kine_failover_open 127.0.0.1/32 trust
+"""
+
+
+class PostgresServer:
+    """One server with a data folder of its own under `folder`, on a port of loopback and on a socket in `folder`."""
+
+    def __init__(
+        self, folder: Path, port: int, version: binaries.Postgres, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.port = port
+        self.user = binaries.unprivileged_user()
+        self.programs = binaries.for_user(version, self.user)
+        self.data = folder / "data"
+        self.log = folder / "postgres.log"
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def conninfo(self, role: str = SUPERVISOR, host: str | None = None, port: int | None = None) -> str:
+        """Return how to connect; over the socket unless a host is named."""
+        return f"host={host or self.folder} port={port or self.port} user={role} dbname={DATABASE}"
+
+    def kine_endpoint(self, host: str = "127.0.0.1", port: int | None = None) -> str:
+        """Return what Kine is told."""
+        return f"postgres://{KINE_ROLE}@{host}:{port or self.port}/{DATABASE}?sslmode=disable"
+
+    def create(self) -> None:
+        """Make an empty cluster with the database and the supervisor's role."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.user is not None:
+            who = pwd.getpwnam(self.user)
+            os.chown(self.folder, who.pw_uid, who.pw_gid)
+        self._as_user(
+            [self.programs / "initdb", "-D", self.data, "-U", SUPERVISOR, "-A", "trust", "-E", "UTF8",
+             "--locale=C", "--no-sync"]
+        )  # fmt: skip
+        lines = [f"{name} = {value}\n" for name, value in self._settings.items()]
+        lines += [f"port = {self.port}\n", f"unix_socket_directories = '{self.folder}'\n"]
+        with (self.data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+            configuration.writelines(lines)
+        (self.data / "pg_hba.conf").write_text(HBA, encoding="utf-8")
+        self.start()
+        with psycopg.connect(self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres"), autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {DATABASE}")
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, fenced: the file that lets Kine in names nobody at first, as the unit's drop-in does (R11).
+
+        It may not be empty: pg_hba.conf would then be refused as a whole.
+        """
+        open_file = self.data / "kine_failover_open"
+        open_file.write_text(f"{NOBODY}\n", encoding="utf-8")
+        if self.user is not None:
+            shutil.chown(open_file, self.user)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.programs / "postgres", "-D", self.data],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/",
+                user=self.user, extra_groups=[] if self.user is not None else None,
+            )  # fmt: skip
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when it takes connections."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                psycopg.connect(self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres")).close()
+            except psycopg.OperationalError:
+                assert self._process is not None
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"Postgres does not start: {self.log.read_text()[-2000:]}") from None
+                time.sleep(0.01)
+            else:
+                return
+
+    @property
+    def pid(self) -> int | None:
+        """Return the postmaster's pid, None while it does not run."""
+        running = self._process is not None and self._process.poll() is None
+        return self._process.pid if running and self._process is not None else None
+
+    def kill(self) -> None:
+        """Power loss, as far as a process can have it: postmaster and all backends at once, by SIGKILL."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(timeout=START_S)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the postmaster and all backends."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop(self) -> None:
+        """Fast shutdown."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self.signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(timeout=START_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def pids(self) -> list[int]:
+        """Return the postmaster's pid and its children's."""
+        if self.pid is None:
+            return []
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+        except OSError:
+            children = []
+        return [self.pid, *map(int, children)]
+
+    def _as_user(self, argv: list[object]) -> None:
+        done = subprocess.run(
+            [str(one) for one in argv], capture_output=True, text=True, check=False, cwd="/",
+            user=self.user, extra_groups=[] if self.user is not None else None,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{argv[0]} failed: {done.stderr[-2000:]}")

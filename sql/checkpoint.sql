@@ -1,0 +1,2 @@
+-- When this returns the checkpointer has read the reloaded configuration: only from then on do commits wait (R9).
+CHECKPOINT

@@ -1,0 +1,3 @@
+-- Rows to be copied, in the format of COPY.
+COPY (SELECT id, name, created, deleted, create_revision, prev_revision, lease, value, old_value
+  FROM kine WHERE id = ANY(%(ids)s) ORDER BY id) TO STDOUT (FORMAT binary)

@@ -1,0 +1,2 @@
+-- End one session.
+SELECT pg_terminate_backend(%(pid)s)

@@ -1,0 +1,30 @@
+-- A leadership begins: one gap row above everything that any client may have seen, the sequence set to it, the
+-- compaction revision raised for a full fence, and the lineage row that makes it so.
+LOCK TABLE kine, kine_failover.lineage IN SHARE ROW EXCLUSIVE MODE
+;;
+CREATE TEMPORARY TABLE beginning ON COMMIT DROP AS
+SELECT
+  coalesce(max(k.id), 0)::bigint AS parent,
+  least(
+    greatest(coalesce(max(k.id), 0), %(clear)s::bigint) + %(margin)s::bigint,
+    -- Tables made by old versions of Kine have int4 ids: never run into their end by a fence.
+    CASE WHEN (SELECT atttypid = 'int4'::regtype FROM pg_attribute
+               WHERE attrelid = 'kine'::regclass AND attname = 'id')
+      THEN greatest(2147483647 - 1000000, coalesce(max(k.id), 0) + 1) ELSE 9223372036854775807 END
+  )::bigint AS gap
+FROM kine AS k
+;;
+INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, old_value)
+SELECT gap, 'gap-' || gap, 0, 1, 0, 0, 0, NULL, NULL FROM beginning
+;;
+SELECT setval(pg_get_serial_sequence('kine', 'id'), gap) FROM beginning
+;;
+UPDATE kine SET prev_revision = (SELECT gap - 1 FROM beginning)
+WHERE name = 'compact_rev_key' AND %(full)s
+;;
+INSERT INTO kine_failover.lineage
+  (id, ordinal, term, node, kind, reason, started_at_us, first_revision, parent_revision, provisional, absorbs)
+SELECT %(id)s, (SELECT max(l.ordinal) + 1 FROM kine_failover.lineage AS l), %(term)s, %(node)s, %(kind)s, %(reason)s,
+  %(started_at_us)s, gap, parent, %(provisional)s, %(absorbs)s
+FROM beginning
+RETURNING first_revision, parent_revision

@@ -1,0 +1,2 @@
+-- Have the server read its configuration files again.
+SELECT pg_reload_conf()

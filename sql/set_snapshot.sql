@@ -1,0 +1,2 @@
+-- Read what the slot's snapshot shows.
+SET TRANSACTION SNAPSHOT {snapshot}

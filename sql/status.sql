@@ -1,0 +1,53 @@
+-- One look at the own Postgres, in one statement. `scanned` is the highest revision whose changes were counted already.
+WITH head AS (
+  SELECT coalesce(json_agg(to_json(l) ORDER BY l.ordinal), '[]'::json) AS lineage FROM kine_failover.lineage AS l
+), top AS (
+  SELECT coalesce(max(id), 0) AS revision FROM kine
+), fresh AS (
+  -- Keys that beat by themselves say nothing about what people did.
+  SELECT id, pg_xact_commit_timestamp(xmin) AS at
+  FROM kine
+  WHERE id > %(scanned)s
+    AND name <> 'compact_rev_key' AND name NOT LIKE 'gap-%%'
+    AND name NOT LIKE '/registry/leases/%%' AND name NOT LIKE '/registry/events/%%'
+    AND name NOT LIKE '/registry/masterleases/%%'
+), newest AS (
+  SELECT id, at FROM fresh ORDER BY id DESC LIMIT 1
+)
+SELECT
+  (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at_us,
+  (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+  local.data,
+  local.fence_term,
+  head.lineage,
+  top.revision AS visible_revision,
+  (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS wal_lsn,
+  (SELECT rolcanlogin FROM pg_roles WHERE rolname = %(kine_role)s)
+    AND btrim(coalesce(pg_read_file('kine_failover_open', 0, 64, true), ''), E'\n') = %(kine_role)s AS is_open,
+  current_setting('synchronous_standby_names') AS waits_for,
+  (SELECT json_build_object(
+      'name', r.application_name, 'streaming', r.state = 'streaming',
+      'flush_lsn', coalesce((r.flush_lsn - '0/0'::pg_lsn)::bigint, 0),
+      'reply', extract(epoch FROM r.reply_time))
+    FROM pg_stat_replication AS r
+    WHERE r.application_name LIKE 'kf\_%%'
+    ORDER BY r.backend_start DESC LIMIT 1) AS standby,
+  (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - a.query_start)), 0)::float8
+    FROM pg_stat_activity AS a WHERE a.wait_event = 'SyncRep') AS oldest_wait_s,
+  (SELECT json_build_object(
+      'name', s.subname, 'enabled', s.subenabled, 'worker', w.pid IS NOT NULL,
+      'received', extract(epoch FROM w.last_msg_receipt_time),
+      'tables_ready', NOT EXISTS (
+        SELECT FROM pg_subscription_rel AS t WHERE t.srsubid = s.oid AND t.srsubstate <> 'r'),
+      'apply_errors', coalesce(e.apply_error_count, 0))
+    FROM pg_subscription AS s
+    LEFT JOIN pg_stat_subscription AS w ON w.subid = s.oid AND w.relid IS NULL
+    LEFT JOIN pg_stat_subscription_stats AS e ON e.subid = s.oid
+    WHERE s.subname LIKE 'kf\_%%'
+    ORDER BY s.oid DESC LIMIT 1) AS subscription,
+  (SELECT json_build_object('revision', newest.id,
+      'commit_us', (extract(epoch FROM newest.at) * 1000000)::bigint) FROM newest) AS last_change,
+  (SELECT count(*) FROM fresh) AS changes,
+  (SELECT atttypid = 'int4'::regtype FROM pg_attribute
+    WHERE attrelid = 'kine'::regclass AND attname = 'id') AS int4_ids
+FROM kine_failover.local_state AS local, head, top
