@@ -53,5 +53,9 @@ async def _one(connection: AsyncConnection[Any], statement: str, values: Mapping
 
 
 def compose(name: str, **parts: Composable) -> Composable:
-    """Return a file's statement with identifiers and literals put into its {braces}, for what takes no parameters."""
-    return SQL(text(name)).format(**parts)  # type: ignore[arg-type]
+    """Return a file's statement with identifiers and literals put into its {braces}, for what takes no parameters.
+
+    Without its comments: a replication connection would take the statement for one of SQL.
+    """
+    lines = [line for line in text(name).splitlines() if not line.startswith("--")]
+    return SQL("\n".join(lines)).format(**parts)  # type: ignore[arg-type]

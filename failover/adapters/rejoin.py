@@ -1,0 +1,291 @@
+"""Comparison and copy between the own Postgres and the leader's.
+
+One mechanism for every case. A slot on the leader exports a snapshot; both tables are digested in chunks, the chunks that
+differ are compared row by row. What only this node has is archived; then one transaction deletes it, copies what is
+missing and takes the leader's lineage over. The stream goes on from the slot, so there is no moment in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.sql import Identifier, Literal
+
+from failover.adapters import sql_files
+from failover.adapters.archive import Archive, object_line, row_line
+from failover.adapters.postgres import drop_slots, dump_lineage
+from failover.adapters.sessions import PostgresTimeouts, Sessions
+from failover.ports import PeerPostgresError, PortError, PreconditionError, Progress, RejoinOrder, RejoinReport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from failover.adapters.postgres import OwnPostgres
+    from failover.core.model import Acceptance
+
+Session = psycopg.AsyncConnection[Any]
+BATCH = 5_000  # rows fetched at once
+COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is cheaper than mending the old one
+COPY_ROWS = 20_000  # below this many rows it does not matter
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Ids of rows, by where they are."""
+
+    compared: int
+    total_there: int
+    extra: list[int]  # here, and not there or with another content there
+    missing: list[int]  # there, and not here or with another content here
+
+
+class Rejoiner:
+    """Implements `ports.Rejoin`."""
+
+    def __init__(
+        self,
+        own: OwnPostgres,
+        peer_conninfo: str,
+        node: int,
+        archive: Archive,
+        timeouts: PostgresTimeouts,
+        kine_role: str = "kine",
+    ) -> None:
+        self._own = own.sessions
+        self._leader = Sessions(peer_conninfo, timeouts, "the leader's Postgres")
+        self._peer_conninfo = peer_conninfo
+        self._node = node
+        self._archive = archive
+        self._timeouts = timeouts
+        self._kine_role = kine_role
+        self._prepare = own.prepare
+        self._detach = own.detach
+
+    async def rejoin(self, order: RejoinOrder, progress: Callable[[Progress], None]) -> RejoinReport:
+        """Make the own data the leader's; see `ports.RejoinOrder`."""
+        began_s = time.monotonic()
+        await self._prepare()
+        await self._detach()
+        async with self._snapshot(order) as leader, self._own.session(self._timeouts.copy_s) as own:
+            lineage = (await sql_files.run(leader, "lineage"))[0]["lineage"]
+            if not lineage or lineage[-1]["id"] != order.leader_head:
+                raise PreconditionError("the leader's history has moved on since the rejoin was decided")
+            difference = await compare(own, leader, order.parting_revision)
+            archive, only_here = await self._keep(own, order, difference, str(lineage[-1]["id"]))
+            anew = (
+                difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
+            )
+            mend = self._copy_anew if anew else self._mend
+            copied, copied_bytes = await mend(own, leader, difference, dump_lineage(lineage), progress, began_s)
+            await self._subscribe(own, order.subscription)
+        return RejoinReport(
+            kind="copy" if anew else "incremental",
+            rows_compared=difference.compared,
+            rows_deleted=len(difference.extra),
+            rows_copied=copied,
+            bytes_copied=copied_bytes,
+            seconds=time.monotonic() - began_s,
+            archive=archive,
+            only_here=only_here,
+        )
+
+    async def archive(self, acceptance: Acceptance) -> str:
+        """Archive what differs from the winner's, before anything is dropped. Returns the archive's name."""
+        async with self._to_leader() as leader, self._own.session(self._timeouts.copy_s) as own:
+            await leader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            async with leader.transaction():
+                # Contents of every row: where the two parted is for the comparison to find out.
+                difference = await compare(own, leader, 0)
+                extra = [row async for row in _rows(own, difference.extra)]
+                lines = await _objects(own, leader, difference, {row["name"] for row in extra})
+                rows = [row_line(row) for row in extra]
+        verdict = acceptance.verdict
+        header = {
+            "why": "split",
+            "node": self._node,
+            "verdict": {"winner": verdict.winner, "choice": str(verdict.choice), "reason": verdict.reason},
+            "head": verdict.loser_head,
+            "other_head": verdict.winner_head,
+            "objects": len(lines),
+            "rows": len(rows),
+            "at_us": time.time_ns() // 1000,
+        }
+        return await asyncio.to_thread(self._archive.write, f"split-{verdict.loser_head[:12]}", header, lines + rows)
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        await self._leader.close()
+
+    @contextlib.asynccontextmanager
+    async def _to_leader(self) -> AsyncIterator[Session]:
+        try:
+            session = await self._leader.connect()
+        except psycopg.Error as error:
+            raise PeerPostgresError(f"the leader's Postgres: {' '.join(str(error).split())}") from None
+        try:
+            yield session
+        except psycopg.Error as error:
+            raise PortError(f"the rejoin did not get through: {' '.join(str(error).split())[:300]}") from None
+        finally:
+            await session.close()
+
+    @contextlib.asynccontextmanager
+    async def _snapshot(self, order: RejoinOrder) -> AsyncIterator[Session]:
+        """A session to the leader that sees exactly the moment from which the new slot streams."""
+        async with self._to_leader() as leader:
+            await drop_slots(leader, f"kf\\_{self._node}\\_%", None)
+            slots = await self._leader.connect(replication="database")
+            try:
+                slot = Identifier(order.subscription)
+                cursor = await slots.execute(sql_files.compose("create_slot", slot=slot))
+                made = await cursor.fetchone()
+                assert made is not None
+                await leader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                await leader.execute(sql_files.compose("set_snapshot", snapshot=Literal(made[2])))
+                yield leader
+            finally:
+                await slots.close()
+
+    async def _keep(
+        self, own: Session, order: RejoinOrder, difference: Difference, head: str
+    ) -> tuple[str | None, int]:
+        """Archive the rows that are only here, before they go (R2). Returns the archive and the number of rows."""
+        rows = [row_line(row) async for row in _rows(own, difference.extra) if _is_of_a_client(row["name"])]
+        if not rows:
+            return None, 0
+        header = {
+            "why": order.reason,
+            "node": self._node,
+            "other_head": head,
+            "objects": 0,
+            "rows": len(rows),
+            "at_us": time.time_ns() // 1000,
+        }
+        name = f"rejoin-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{order.subscription}"
+        return await asyncio.to_thread(self._archive.write, name, header, rows), len(rows)
+
+    async def _mend(
+        self, own: Session, leader: Session, difference: Difference, lineage: str,
+        progress: Callable[[Progress], None], began_s: float,
+    ) -> tuple[int, int]:  # fmt: skip
+        """One transaction: what is extra goes, what is missing comes, and the database says what it now is."""
+        copied_bytes = 0
+        async with own.transaction():
+            for batch in _batches(difference.extra):
+                await sql_files.run(own, "delete_rows", ids=batch)
+            total = len(difference.missing)
+            for number, batch in enumerate(_batches(difference.missing)):
+                copied_bytes += await _copy(leader, "copy_out", own, "copy_in", ids=batch)
+                done = min(total, (number + 1) * BATCH)
+                progress(Progress(done, total, copied_bytes, time.monotonic() - began_s))
+            await sql_files.run(own, "take_lineage", lineage=lineage)
+        return len(difference.missing), copied_bytes
+
+    async def _copy_anew(
+        self, own: Session, leader: Session, difference: Difference, lineage: str,
+        progress: Callable[[Progress], None], began_s: float,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Copy beside the table in use, and swap when it is complete: a crash leaves the old one or the new one."""
+        await sql_files.run(own, "create_fresh")
+
+        def told(copied_bytes: int) -> None:
+            progress(Progress(0, difference.total_there, copied_bytes, time.monotonic() - began_s))
+
+        copied_bytes = await _copy(leader, "copy_out_all", own, "copy_in_fresh", told)
+        await sql_files.run(own, "index_fresh")
+        async with own.transaction():
+            await sql_files.run(own, "swap_fresh", kine_role=self._kine_role)
+            await sql_files.run(own, "take_lineage", lineage=lineage)
+        return difference.total_there, copied_bytes
+
+    async def _subscribe(self, own: Session, name: str) -> None:
+        await own.execute(
+            sql_files.compose(
+                "subscribe", subscription=Identifier(name), slot=Literal(name), conninfo=Literal(self._peer_conninfo)
+            )
+        )
+
+
+async def compare(own: Session, leader: Session, parting: int) -> Difference:
+    """Compare two kine tables: ids everywhere, contents of every row from `parting` on (0: of all)."""
+    mine, theirs = await asyncio.gather(_digests(own, parting), _digests(leader, parting))
+    chunks = [chunk for chunk in mine.keys() | theirs.keys() if mine.get(chunk) != theirs.get(chunk)]
+    extra: list[int] = []
+    missing: list[int] = []
+    for batch in _batches(sorted(chunks), BATCH // 100):
+        here, there = await asyncio.gather(_contents(own, batch), _contents(leader, batch))
+        extra += sorted(id_ for id_, content in here.items() if there.get(id_) != content)
+        missing += sorted(id_ for id_, content in there.items() if here.get(id_) != content)
+    total = sum(rows for rows, _ in theirs.values())
+    return Difference(sum(rows for rows, _ in mine.values()) + total, total, extra, missing)
+
+
+async def _digests(session: Session, parting: int) -> dict[int, tuple[int, str]]:
+    rows = await sql_files.run(session, "digest", parting=parting)
+    return {row["chunk"]: (row["rows"], row["digest"]) for row in rows}
+
+
+async def _contents(session: Session, chunks: list[int]) -> dict[int, int]:
+    return {row["id"]: row["content"] for row in await sql_files.run(session, "chunk_rows", chunks=chunks)}
+
+
+async def _rows(session: Session, ids: list[int]) -> AsyncIterator[sql_files.Row]:
+    for batch in _batches(ids):
+        for row in await sql_files.run(session, "rows_by_id", ids=batch):
+            yield row
+
+
+async def _objects(
+    own: Session, leader: Session, difference: Difference, written_here: set[str]
+) -> list[dict[str, Any]]:
+    """Return a line for each key whose newest state differs, whoever changed it, also where a tombstone is gone."""
+    here = {row["name"]: row["id"] for row in await sql_files.run(own, "live_keys")}
+    there = {row["name"]: row["id"] for row in await sql_files.run(leader, "live_keys")}
+    extra, missing = set(difference.extra), set(difference.missing)
+    differing = [
+        key
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key) or here.get(key) in extra or there.get(key) in missing
+    ]
+    mine = {row["id"]: row async for row in _rows(own, [here[key] for key in differing if key in here])}
+    theirs = {row["id"]: row async for row in _rows(leader, [there[key] for key in differing if key in there])}
+    lines = []
+    for key in differing:
+        one, other = mine.get(here.get(key, -1)), theirs.get(there.get(key, -1))
+        by_leader = key not in written_here and (one is not None or there.get(key) in missing)
+        change = "changed" if one is not None and other is not None else "deleted" if one is None else "created"
+        lines.append(object_line("by_leader" if by_leader else change, key, one, other))
+    return lines
+
+
+async def _copy(
+    source: Session, out: str, target: Session, into: str, told: Callable[[int], None] | None = None, **values: object
+) -> int:
+    """Pipe a COPY from one server into the other. Returns the number of bytes."""
+    size = 0
+    async with (
+        psycopg.AsyncClientCursor(source) as reader,
+        psycopg.AsyncClientCursor(target) as writer,
+        reader.copy(sql_files.text(out).encode(), values) as rows,
+        writer.copy(sql_files.text(into).encode()) as sink,
+    ):
+        async for block in rows:
+            size += len(block)
+            await sink.write(block)
+            if told is not None:
+                told(size)
+    return size
+
+
+def _batches(ids: list[int], size: int = BATCH) -> list[list[int]]:
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def _is_of_a_client(name: str) -> bool:
+    """Whether a row holds something that a client wrote, rather than Kine or a fence."""
+    return name != "compact_rev_key" and not name.startswith("gap-")
