@@ -1,0 +1,285 @@
+"""The node's Kine as a child process behind one symlink: blue/green, adopted after a restart of the supervisor.
+
+A new Kine starts on a socket of its own beside the old one; when it answers, the symlink is renamed over to it and the
+old one is killed. Clients see one closed connection and reconnect to the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from failover.adapters.process import Identity, Process, running_with
+from failover.etcd.client import EtcdClient, EtcdError
+from failover.ports import KineStatus, PortError, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+log = structlog.get_logger()
+
+CANARY_KEY = "/kine-failover/canary"
+LOG_MAX_BYTES = 16 << 20
+SYMLINK = "kine.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class KineSettings:
+    """How Kine is run. Durations are seconds."""
+
+    program: Path
+    folder: Path  # sockets, symlink, the record of what runs
+    endpoints: Mapping[Target, str]
+    arguments: tuple[str, ...] = ()
+    poll_s: float = 0.1  # how late another Kine's writes are seen
+    ready_s: float = 10.0  # from the start to the first answer
+    end_s: float = 5.0  # from SIGKILL to the end
+    canary_s: float = 1.0  # between two questions to the Kine behind the symlink
+    answer_s: float = 2.0  # an answer that takes longer counts as none
+    answers_missed: int = 3  # in a row: Kine is replaced
+    backoff_max_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Running:
+    """One Kine."""
+
+    process: Process
+    target: Target
+    key: str
+    socket: Path
+    frozen: bool = False
+
+
+class KineProcess:
+    """Implements `ports.Kine`. Needs a running event loop."""
+
+    def __init__(self, settings: KineSettings) -> None:
+        self._settings = settings
+        self._current: Running | None = None
+        self._next: Running | None = None
+        self._ended: Callable[[], None] = lambda: None
+        self._lock = asyncio.Lock()
+        self._revision = 0
+        self._restarts = 0
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._frozen = False
+        self._canary: asyncio.Task[None] | None = None
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        self._adopt()
+
+    @property
+    def symlink(self) -> Path:
+        """Return where clients connect."""
+        return self._settings.folder / SYMLINK
+
+    def status(self) -> KineStatus:
+        """Say what runs behind the symlink."""
+        current = self._current
+        if current is None:
+            return KineStatus(None, "", False, None, self._revision, self._restarts)
+        return KineStatus(
+            current.target, current.key, current.frozen, current.process.pid, self._revision, self._restarts
+        )
+
+    def watch(self, ended: Callable[[], None]) -> None:
+        """Call `ended` when the Kine behind the symlink ends by itself."""
+        self._ended = ended
+        self._canary = asyncio.create_task(self._ask_on())
+
+    async def serve(self, target: Target, key: str) -> None:
+        """Have a Kine on `target` under `key` behind the symlink; see `ports.Kine`."""
+        async with self._lock:
+            current = self._current
+            if (
+                current is not None and current.process.alive and not current.frozen
+                and (current.target, current.key) == (target, key) and self._failures < self._settings.answers_missed
+            ):  # fmt: skip
+                return
+            if time.monotonic() < self._not_before_s:
+                raise PortError("Kine ended by itself several times; it is started again after a pause")
+            self._frozen = False
+            new = self._start(target, key)
+            self._next = new
+            try:
+                await self._until_it_answers(new)
+                self._flip(new)
+            except BaseException:
+                new.process.kill()
+                new.socket.unlink(missing_ok=True)
+                raise
+            finally:
+                self._next = None
+            if current is not None:
+                await self._end(current)
+
+    def freeze(self) -> None:
+        """SIGSTOP to every Kine of this node."""
+        self._frozen = True
+        for one in (self._current, self._next):
+            if one is not None:
+                one.process.freeze()
+                one.frozen = True
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._frozen = False
+        if self._current is not None:
+            self._current.process.thaw()
+            self._current.frozen = False
+
+    async def kill(self) -> None:
+        """Kill every Kine of this node and wait for the end."""
+        self.symlink.unlink(missing_ok=True)
+        current, self._current = self._current, None
+        following = self._next
+        self._record(None)
+        if following is not None:
+            following.process.kill()
+        if current is not None:
+            await self._end(current)
+        if following is not None:
+            await self._end(following)
+
+    async def release(self) -> None:
+        """Let Kine go on without this supervisor."""
+        if self._canary is not None:
+            self._canary.cancel()
+        if self._current is not None:
+            self._current.process.close()
+
+    def _start(self, target: Target, key: str) -> Running:
+        settings = self._settings
+        socket = settings.folder / f"kine-{time.monotonic_ns()}.sock"
+        log_file = settings.folder / "kine.log"
+        if log_file.exists() and log_file.stat().st_size > LOG_MAX_BYTES:
+            log_file.rename(log_file.with_suffix(".log.1"))
+        argv = [
+            str(settings.program), "--listen-address", f"unix://{socket}",
+            "--metrics-bind-address", "0", "--datastore-poll-interval", f"{settings.poll_s * 1000:.0f}ms",
+            *settings.arguments,
+        ]  # fmt: skip
+        # The endpoint may hold a password: it goes by the environment, which only the same user can read.
+        environment = {"KINE_ENDPOINT": settings.endpoints[target], "PATH": os.environ.get("PATH", ""), "HOME": "/"}
+        return Running(Process.spawn(argv, environment, log_file), target, key, socket)
+
+    async def _until_it_answers(self, new: Running) -> None:
+        deadline_s = time.monotonic() + self._settings.ready_s
+        client = EtcdClient(f"unix://{new.socket}")
+        try:
+            while True:
+                if not new.process.alive:
+                    self._back_off()
+                    raise PortError(f"Kine on {new.target} ended before it answered; see {self._settings.folder}/kine.log")
+                if self._frozen:
+                    raise PortError("Kine was frozen before it answered")
+                if time.monotonic() > deadline_s:
+                    raise PortError(
+                        f"Kine on {new.target} did not answer within {self._settings.ready_s:g} s; "
+                        f"see {self._settings.folder}/kine.log"
+                    )
+                if new.socket.exists():
+                    with contextlib.suppress(EtcdError):
+                        self._revision = max(self._revision, (await client.get(CANARY_KEY, timeout_s=1.0)).revision)
+                        return
+                await asyncio.sleep(0.003)
+        finally:
+            client.close()
+
+    def _flip(self, new: Running) -> None:
+        temporary = self._settings.folder / f"{SYMLINK}.new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(new.socket.name)
+        self._current = new
+        self._failures = 0
+        self._record(new)
+        temporary.rename(self.symlink)
+        new.process.on_end(lambda: self._on_end(new))
+
+    def _on_end(self, one: Running) -> None:
+        if one is not self._current:
+            return
+        self._current = None
+        self._restarts += 1
+        self._back_off()
+        log.warning("Kine ended by itself", target=str(one.target), pid=one.process.pid)
+        self._ended()
+
+    def _back_off(self) -> None:
+        """The first restart is at once; several in a row come slower and slower."""
+        now_s = time.monotonic()
+        quiet = now_s - self._not_before_s > 10 * self._settings.backoff_max_s
+        self._failed = 0 if quiet else self._failed + 1
+        self._not_before_s = now_s + min(self._settings.backoff_max_s, 0.1 * 2**self._failed if self._failed else 0.0)
+
+    _failed = 0
+
+    async def _end(self, one: Running) -> None:
+        one.process.kill()
+        await one.process.ended(self._settings.end_s)
+        one.socket.unlink(missing_ok=True)
+
+    async def _ask_on(self) -> None:
+        """Ask the Kine behind the symlink again and again: its newest revision, and whether it answers at all."""
+        while True:
+            await asyncio.sleep(self._settings.canary_s)
+            current = self._current
+            if current is None or current.frozen:
+                continue
+            client = EtcdClient(f"unix://{current.socket}")
+            try:
+                answer = await client.get(CANARY_KEY, timeout_s=self._settings.answer_s)
+            except EtcdError as error:
+                if current is self._current and not current.frozen:
+                    self._failures += 1
+                    log.warning("Kine does not answer", target=str(current.target), error=str(error))
+            else:
+                self._revision = max(self._revision, answer.revision)
+                self._failures = 0
+            finally:
+                client.close()
+
+    def _record(self, one: Running | None) -> None:
+        """Keep for the next supervisor what runs; losing it only costs that Kine is started anew."""
+        file = self._settings.folder / "kine.json"
+        if one is None:
+            file.unlink(missing_ok=True)
+            return
+        told = {
+            "identity": asdict(one.process.identity), "target": one.target, "key": one.key, "socket": one.socket.name,
+        }  # fmt: skip
+        temporary = file.with_suffix(".new")
+        temporary.write_text(json.dumps(told), encoding="utf-8")
+        temporary.rename(file)
+
+    def _adopt(self) -> None:
+        """Take over the Kine that an earlier supervisor left behind the symlink, and end every other one of this folder."""
+        folder = self._settings.folder
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads((folder / "kine.json").read_text(encoding="utf-8"))
+            process = Process.adopt(Identity(**told["identity"]))
+            if process is not None:
+                one = Running(
+                    process, Target(told["target"]), told["key"], folder / str(told["socket"]), process.frozen
+                )
+                self._current = one
+                process.on_end(lambda: self._on_end(one))
+        prefix = f"unix://{folder}/kine-"
+        for identity in running_with(lambda argument: argument.startswith(prefix)):
+            if self._current is not None and identity == self._current.process.identity:
+                continue
+            stray = Process.adopt(identity)
+            if stray is not None:
+                stray.kill()
+        for socket in folder.glob("kine-*.sock"):
+            if self._current is None or socket != self._current.socket:
+                socket.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""The state file: what this node has promised, durable before it is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from failover.core.model import Durable
+from failover.ports import PortError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = 1
+BYTES_MAX = 1 << 20
+_ADAPTER = TypeAdapter(Durable)
+
+
+class StateFile:
+    """Implements `ports.StateStore`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = asyncio.Lock()
+
+    def load(self) -> Durable | None:
+        """Return what was saved last. Raises PortError when the file is damaged: a promise may be in it."""
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PortError(f"{self.path} cannot be read: {error.strerror}") from None
+        try:
+            content = json.loads(raw[:BYTES_MAX])
+            if not isinstance(content, dict) or content.get("v") != VERSION:
+                raise PortError(f"{self.path} is of another version; install the version that wrote it")
+            return _ADAPTER.validate_json(json.dumps(content["durable"]), strict=True)
+        except (ValueError, KeyError, ValidationError, RecursionError):
+            raise PortError(
+                f"{self.path} is damaged; restore it, or make this node a new one: move the file away and run "
+                "`kine-failover join` here while the peer leads"
+            ) from None
+
+    async def save(self, durable: Durable) -> None:
+        """Write, fsync, rename, fsync the folder; returns when it is durable. Raises PortError when it is not."""
+        async with self._lock:
+            await asyncio.to_thread(self.write, durable)
+
+    def write(self, durable: Durable) -> None:
+        """As `save`, and waiting for the disk."""
+        raw = b'{"v":%d,"durable":%s}' % (VERSION, _ADAPTER.dump_json(durable))
+        temporary = self.path.with_suffix(".new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise PortError(f"{self.path} cannot be written: {error.strerror}; make room or mend the disk") from None
