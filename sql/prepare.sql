@@ -35,6 +35,8 @@ CREATE INDEX IF NOT EXISTS kine_list_query_index ON kine (name, id DESC, deleted
 DO $$ BEGIN
   EXECUTE format('ALTER TABLE kine OWNER TO %%I', %(kine_role)s);
   EXECUTE format('ALTER ROLE %%I SET synchronous_commit = on', %(kine_role)s);
+  -- Kine asks for its table with IF NOT EXISTS at each start, and needs the right to create it even then.
+  EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %%I', %(kine_role)s);
 END $$
 ;;
 CREATE SCHEMA IF NOT EXISTS kine_failover
