@@ -123,6 +123,29 @@ class Node:
         """Have the loop decide now."""
         self._wake.set()
 
+    def ask(self, request: Request) -> str | None:
+        """Take an operator's request. Returns why it is refused, None when it is taken."""
+        if self.cell is None:
+            return "this node has not decided anything yet; ask again in a moment"
+        if self.running is not None and not self.running[2].done():
+            return f"this node is busy: {self.step}; ask again when that is through"
+        why = refusal(request, self.cell)
+        if why is None:
+            self.memory.request = request
+            self.ports.history.append("request", f"an operator asks for a {request}")
+            self.wake()
+        return why
+
+    async def pause(self, seconds: float) -> None:
+        """Stop promotion, switchover and verdicts of the pair for so long; 0 resumes, which voids the lease (R18)."""
+        until_us = self.ports.clock.wall_us() + int(seconds * 1e6) if seconds > 0 else 0
+        await self.steps.save(paused_until_us=until_us)
+        if seconds <= 0:
+            self.memory.lease = self.memory.lease.void(self.ports.clock.now_s())
+        self.ports.history.append("paused" if seconds > 0 else "resumed", f"paused for {seconds:g} s" if seconds > 0 else "resumed")
+        self.say()
+        self.wake()
+
     def observe(self) -> Observation:
         """Return what is known at this moment."""
         return self.memory.observe(self.ports.clock.now_s(), self.ports.clock.wall_us())

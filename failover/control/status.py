@@ -1,0 +1,127 @@
+"""What a node says of itself to people and programs: one value, ready for JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from failover import __version__
+from failover.core.clocks import best
+from failover.core.evidence import Stream
+from failover.core.model import Role
+
+if TYPE_CHECKING:
+    from failover.node.loop import Node
+
+BIG_S = 1e9
+
+
+def status(node: Node) -> dict[str, Any]:
+    """Return the status of this node, and of its peer as it was heard. Durations are seconds, LSNs bytes."""
+    memory, durable = node.memory, node.memory.durable
+    seen = node.observe()
+    postgres = memory.postgres
+    head = postgres.lineage[-1] if postgres is not None and postgres.lineage else None
+    kine = node.ports.kine.status()
+    clock = best(tuple(memory.samples))
+    return {
+        "version": __version__,
+        "cluster": durable.cluster,
+        "node": durable.node,
+        "role": str(memory.role),
+        "term": head.term if head is not None else durable.highest_term,
+        "sync": str(memory.sync) if memory.role is Role.LEADER else None,
+        "provisional": bool(head is not None and head.provisional),
+        "paused_s": max(0.0, (durable.paused_until_us - seen.wall_us) / 1e6),
+        "pair_paused": seen.paused,
+        "halted": memory.halted if memory.role is Role.HALTED else None,
+        "rule": node.rule.name if node.rule is not None else None,
+        "why": node.rule.why if node.rule is not None else None,
+        "plan": node.running[0].name if node.running is not None and not node.running[2].done() else None,
+        "step": node.step,
+        "postgres": _postgres(node),
+        "kine": {
+            "target": str(kine.target) if kine.target is not None else None,
+            "frozen": kine.frozen,
+            "pid": kine.pid,
+            "revision": kine.revision,
+            "restarts": kine.restarts,
+        },
+        "peer": _peer(node),
+        "paths": [
+            {"name": one.name, "connected": one.connected, "error": one.error} for one in node.ports.link.paths()
+        ],
+        "lease_s": _finite(max(0.0, memory.lease.ends_s - seen.now_s)) if memory.lease.head else None,
+        "isolated": memory.isolated,
+        "disk_nearly_full": memory.disk_nearly_full,
+        "clock": {"offset_us": clock.offset_us, "uncertainty_us": clock.uncertainty_us},
+        "progress": None
+        if memory.progress is None
+        else {
+            "rows": memory.progress.rows,
+            "total": memory.progress.total,
+            "bytes": memory.progress.bytes,
+            "seconds": memory.progress.seconds,
+        },
+        "at_risk": at_risk(node),
+    }
+
+
+def at_risk(node: Node) -> list[str]:
+    """Return what a person should know is not as safe as it could be, in plain words."""
+    memory = node.memory
+    said = []
+    if memory.role is Role.LEADER and str(memory.sync) != "in_sync":
+        said.append("writes are acknowledged on this node alone: losing it now loses them")
+    if memory.role is Role.HALTED and memory.halted:
+        said.append(memory.halted)
+    if memory.disk_nearly_full:
+        said.append("the disk is nearly full")
+    if node.cell is not None and node.cell.stream is Stream.BROKEN and memory.role is Role.FOLLOWER:
+        said.append("replication is broken")
+    if not any(path.connected for path in node.ports.link.paths()):
+        said.append("no path to the peer is connected")
+    return said
+
+
+def _postgres(node: Node) -> dict[str, Any]:
+    memory, status = node.memory, node.memory.postgres
+    if status is None:
+        return {"health": str(memory.health)}
+    standby, subscription = status.standby, status.subscription
+    return {
+        "health": str(memory.health),
+        "data": str(status.data),
+        "open": status.is_open,
+        "revision": status.visible_revision,
+        "wal_lsn": status.wal_lsn,
+        "waits_for": status.waits_for or None,
+        "lag_bytes": max(0, status.wal_lsn - standby.flush_lsn) if standby is not None else None,
+        "standby": standby.name if standby is not None else None,
+        "subscription": subscription.name if subscription is not None else None,
+        "stream_age_s": _finite(subscription.heard_age_s) if subscription is not None else None,
+        "fence_term": status.fence_term,
+        "lineage_rows": len(status.lineage),
+    }
+
+
+def _peer(node: Node) -> dict[str, Any]:
+    heard = node.memory.heard
+    view = str(node.cell.peer) if node.cell is not None else None
+    if heard is None:
+        return {"view": view, "heard_age_s": None}
+    beat = heard.heartbeat
+    return {
+        "view": view,
+        "heard_age_s": node.ports.clock.now_s() - heard.at_s,
+        "node": beat.node,
+        "role": str(beat.role),
+        "sync": str(beat.sync),
+        "term": beat.term,
+        "revision": beat.visible_revision,
+        "postgres_ok": beat.postgres_ok,
+        "relation": str(node.cell.relation) if node.cell is not None else None,
+    }
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if abs(seconds) < BIG_S else None
