@@ -1,0 +1,164 @@
+"""`doctor`: everything that Postgres, Kine, the peer and the machine must be, and the remedy for what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import psycopg
+import typer
+
+from failover import config
+from failover.adapters import sql_files
+from failover.cli.outcome import REFUSED
+from failover.core.model import Answer
+from probes import tcp
+
+if TYPE_CHECKING:
+    from failover.config import Settings
+
+File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
+OLDEST_POSTGRES = 150000
+SLOTS_MIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `remedy` is None where it is good."""
+
+    what: str
+    found: str
+    remedy: str | None = None
+
+
+# setting -> (values that are good, remedy)
+WANTED = {
+    "wal_level": (("logical",), "ALTER SYSTEM SET wal_level = 'logical'; restart Postgres"),
+    "track_commit_timestamp": (("on",), "ALTER SYSTEM SET track_commit_timestamp = on; restart Postgres"),
+    "restart_after_crash": (("off",), "ALTER SYSTEM SET restart_after_crash = off; reload: a crash must start fenced (R11)"),
+    "fsync": (("on",), "ALTER SYSTEM SET fsync = on; reload: without it an acknowledged write may be lost"),
+    "full_page_writes": (("on",), "ALTER SYSTEM SET full_page_writes = on; reload"),
+}
+
+
+def doctor(file: File = config.DEFAULT_FILE) -> None:
+    """Look at everything that the promises rest on, and say what to do about what is missing."""
+    settings = config.load(file)
+    findings = asyncio.run(examine(settings))
+    for one in findings:
+        typer.echo(f"{'ok ' if one.remedy is None else 'BAD'} {one.what}: {one.found}")
+        if one.remedy is not None:
+            typer.echo(f"    {one.remedy}")
+    bad = sum(one.remedy is not None for one in findings)
+    typer.echo("all good" if not bad else f"{bad} of {len(findings)} need attention")
+    if bad:
+        raise typer.Exit(REFUSED)
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Return everything that was looked at."""
+    found = [_kine(settings), *_folders(settings), *_tls(settings)]
+    found += await _postgres("own Postgres", settings.postgres.own.get_secret_value(), settings)
+    found += await _postgres("peer's Postgres", settings.postgres.peer.get_secret_value(), settings)
+    found += await _reach(settings)
+    return found
+
+
+def _kine(settings: Settings) -> Finding:
+    program = settings.kine.program
+    if not os.access(program, os.X_OK):
+        return Finding("Kine", f"{program} is not a program", "install Kine there, or set [kine] program")
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603 - the administrator's own program
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("Kine", f"{program} does not run: {error}", "install a Kine for this machine")
+    return Finding("Kine", said.strip() or str(program))
+
+
+def _folders(settings: Settings) -> list[Finding]:
+    found = []
+    for folder in (settings.node.state_dir, settings.node.run_dir):
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(nearest, os.W_OK):
+            found.append(Finding("folder", f"{folder} cannot be written", f"make it, owned by {os.getlogin() if os.isatty(0) else 'this user'}"))
+            continue
+        free = shutil.disk_usage(nearest).free >> 20
+        low = free < settings.probes.free_min_mib
+        found.append(
+            Finding("folder", f"{folder}, {free} MiB free", f"keep {settings.probes.free_min_mib} MiB free" if low else None)
+        )
+    return found
+
+
+def _tls(settings: Settings) -> list[Finding]:
+    tls = settings.link.tls
+    if tls is None:
+        return [Finding("TLS", "none: both nodes are on loopback")]
+    found = []
+    for path in (tls.authority, tls.certificate, tls.key):
+        good = os.access(path, os.R_OK)
+        found.append(Finding("TLS", str(path) if good else f"{path} cannot be read", None if good else "see `kine-failover certs`"))
+    return found
+
+
+async def _postgres(what: str, conninfo: str, settings: Settings) -> list[Finding]:
+    try:
+        session = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        line = " ".join(str(error).split())
+        return [Finding(what, line, "start it, or mend the connection string, pg_hba.conf or the password file")]
+    async with session:
+        return await _settings_of(what, session, settings)
+
+
+async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], settings: Settings) -> list[Finding]:
+    row = (await sql_files.run(session, "doctor", kine_role=settings.postgres.kine_role))[0]
+    version = row["version_num"]
+    found = [
+        Finding(what, f"version {row['version']}", None if version >= OLDEST_POSTGRES else "Postgres 15 or later is needed"),
+        Finding(what, f"superuser: {row['superuser']}", None if row["superuser"] else "the supervisor's role must be superuser"),
+    ]
+    for name, (good, remedy) in WANTED.items():
+        value = row["settings"].get(name)
+        found.append(Finding(f"{what} {name}", str(value), None if value in good else remedy))
+    slots = int(row["settings"]["max_replication_slots"])
+    found.append(
+        Finding(f"{what} max_replication_slots", str(slots), None if slots >= SLOTS_MIN else f"set it to {SLOTS_MIN} or more")
+    )
+    keep = row["settings"]["max_slot_wal_keep_size"]
+    unbounded = keep == "-1"
+    found.append(
+        Finding(f"{what} max_slot_wal_keep_size", keep,
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'; reload: an absent peer must not fill the disk"
+                if unbounded else None)
+    )  # fmt: skip
+    if row["hba_error"]:
+        found.append(Finding(f"{what} pg_hba.conf", row["hba_error"], "mend the line; nothing of the file is in force"))
+    if not row["hba_fenced"]:
+        found.append(
+            Finding(f"{what} start fence", f"role {settings.postgres.kine_role} may log in as soon as Postgres starts",
+                    "let pg_hba.conf name it only by @kine_failover_open, and have the unit write "
+                    "kine_failover_closed into that file before each start (R11); see docs/install.md")
+        )  # fmt: skip
+    else:
+        found.append(Finding(f"{what} start fence", "pg_hba.conf lets Kine in by kine_failover_open only"))
+    return found
+
+
+async def _reach(settings: Settings) -> list[Finding]:
+    found = []
+    for name, endpoints, remedy in (
+        ("peer's supervisor", tuple(map(config.split_endpoint, settings.link.peer)), "start it, or open the port"),
+        ("peer's Postgres", settings.postgres.peer_endpoints(), "start it, or open the port and listen_addresses"),
+        ("witness", tuple(map(config.split_endpoint, settings.probes.witnesses)), "a witness that never answers proves nothing"),
+    ):
+        for host, port in endpoints:
+            answer = await tcp.knock(host, port, 2.0)
+            bad = answer is Answer.SILENT or (answer is Answer.REFUSED and name != "witness")
+            found.append(Finding(name, f"{host}:{port} {answer}", remedy if bad else None))
+    return found

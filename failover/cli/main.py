@@ -1,0 +1,103 @@
+"""The command `kine-failover`.
+
+Exit codes: 0 done, 1 refused or not possible now, 2 bad usage or configuration, 3 the supervisor does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from failover import __version__, config, logs
+from failover.cli import ask, divergence, doctor, setup
+from failover.cli.outcome import NO_ANSWER, REFUSED, USAGE, RefusedError, UnreachableError
+from failover.config import ConfigError
+from failover.ports import PortError
+
+cli = typer.Typer(
+    name="kine-failover",
+    help="Keeps one leader over two Postgres + Kine nodes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+cli.add_typer(divergence.cli, name="divergence", help="What a split or a rejoin dropped: list, show, diff, reapply.")
+config_cli = typer.Typer(no_args_is_help=True)
+cli.add_typer(config_cli, name="config", help="Check or show the configuration.")
+
+for command in (
+    setup.init, setup.join, setup.certs, ask.status, ask.watch, ask.history, ask.switchover, ask.failover,
+    ask.pause, ask.resume, ask.resync, doctor.doctor,
+):  # fmt: skip
+    cli.command()(command)
+
+File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
+
+
+@cli.command()
+def run(file: File = config.DEFAULT_FILE) -> None:
+    """Run this node's supervisor until SIGTERM; Kine goes on after that."""
+    settings = config.load(file)
+    logs.configure(settings.log.format, settings.log.level)
+    from failover import app  # noqa: PLC0415 - only here is all of it needed
+
+    asyncio.run(app.run(settings))
+
+
+@cli.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(__version__)
+
+
+@config_cli.command("check")
+def check(file: File = config.DEFAULT_FILE) -> None:
+    """Check the configuration file; nothing is changed."""
+    settings = config.load(file)
+    timing = settings.timing.timing()
+    typer.echo(
+        f"{file}: good. degrade_after_s - promote_after_s = "
+        f"{timing.degrade_after_s - timing.promote_after_s:.3g} s > {timing.slack_s():.3g} s"
+    )
+
+
+@config_cli.command("show")
+def show(file: File = config.DEFAULT_FILE) -> None:
+    """Show what is in force, defaults and environment included, without secrets."""
+    typer.echo(config.load(file).model_dump_json(indent=2))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; every expected error is one clear line."""
+    try:
+        code: Any = cli(arguments, standalone_mode=False)
+    except typer.Abort:
+        sys.exit(REFUSED)
+    except ConfigError as error:
+        _die(str(error), USAGE)
+    except UnreachableError as error:
+        _die(str(error), NO_ANSWER)
+    except (RefusedError, PortError) as error:
+        _die(str(error), REFUSED)
+    except Exception as error:
+        # Usage errors of the command line library carry their own text and code.
+        show_usage = getattr(error, "show", None)
+        if show_usage is None:
+            raise
+        show_usage()
+        sys.exit(getattr(error, "exit_code", USAGE))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _die(text: str, code: int) -> None:
+    for line in text.splitlines():
+        typer.echo(f"kine-failover: {line}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Begin a pair: `init` on one node, `join` on the other, `certs` once for both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from failover import certificates, config
+from failover.adapters.clock import SystemClock
+from failover.cli.outcome import RefusedError
+from failover.core.model import Durable, Kind, LineageEntry, Role
+from failover.core.terms import next_term
+
+if TYPE_CHECKING:
+    from failover.config import Settings
+
+File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
+
+
+def init(file: File = config.DEFAULT_FILE) -> None:
+    """Begin a new pair on this node: its database becomes the first leader's. Refuses a node that has been one before."""
+    settings = config.load(file)
+    asyncio.run(_init(settings))
+    typer.echo(f"node {settings.node.number} begins the pair {settings.node.cluster!r}; now `kine-failover join` on the other")
+
+
+def join(
+    file: File = config.DEFAULT_FILE,
+    *,
+    replace: Annotated[bool, typer.Option(help="give up an identity that this node has had before")] = False,
+) -> None:
+    """Make this node the second one of a pair that another one began. Its database becomes a copy of the leader's."""
+    settings = config.load(file)
+    asyncio.run(_join(settings, replace=replace))
+    typer.echo(f"node {settings.node.number} joins the pair {settings.node.cluster!r}; start the supervisor now")
+
+
+def certs(
+    folder: Annotated[Path, typer.Argument(help="where the files go; the authority's key stays there")],
+    cluster: Annotated[str, typer.Option(help="name of the pair")] = "kine-failover",
+    days: Annotated[int, typer.Option(min=1, help="how long a node's certificate is good")] = certificates.DAYS_NODE,
+) -> None:
+    """Make the private authority of a pair, and certificates for both nodes. Run again to renew the nodes'."""
+    try:
+        written = certificates.create(folder, cluster, days=days)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{folder}: {error}") from None
+    for path in written:
+        typer.echo(str(path))
+    typer.echo("copy ca.crt and node-N.* to node N as they are, and keep ca.key away from both")
+
+
+async def _init(settings: Settings) -> None:
+    from failover import app  # noqa: PLC0415 - a part that only some commands need
+
+    clock, node = SystemClock(), settings.node.number
+    store = app.state_file(settings)
+    if store.load() is not None:
+        raise RefusedError(f"{store.path} says that this node belongs to a pair already; nothing was changed")
+    postgres = app.own_postgres(settings)
+    term = next_term(0, node)
+    try:
+        await postgres.found(
+            LineageEntry(clock.new_id(), term, node, Kind.LEAD, "init", time.time_ns() // 1000, 0, 0)
+        )
+        await store.save(
+            Durable(settings.node.cluster, node, clock.new_id(), highest_term=term, role=Role.STARTING)
+        )
+    finally:
+        await postgres.close()
+
+
+async def _join(settings: Settings, *, replace: bool) -> None:
+    from failover import app  # noqa: PLC0415 - a part that only some commands need
+
+    store = app.state_file(settings)
+    if not replace and store.load() is not None:
+        raise RefusedError(
+            f"{store.path} says that this node belongs to a pair already; nothing was changed. "
+            "`--replace` gives that identity up, and the leader's copy takes its data's place"
+        )
+    postgres = app.own_postgres(settings)
+    try:
+        await postgres.prepare()
+        await store.save(Durable(settings.node.cluster, settings.node.number, SystemClock().new_id()))
+    finally:
+        await postgres.close()
