@@ -1,0 +1,308 @@
+"""Two whole nodes on loopback: real Postgres, real Kine, the real command, and a network between them that can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psycopg
+
+from lab import binaries
+from lab.postgres_server import PostgresServer
+from lab.relay import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+WAIT_S = 60.0  # a generous bound on a hang, never a measurement
+
+
+class NodeProcesses:
+    """One node: a Postgres, a supervisor, and the Kine that the supervisor starts."""
+
+    def __init__(self, pair: Pair, number: int) -> None:
+        self.pair = pair
+        self.number = number
+        self.folder = pair.folder / f"node-{number}"
+        self.folder.mkdir(parents=True)
+        self.folder.chmod(0o755)
+        self.postgres = PostgresServer(
+            self.folder / "postgres", pair.ports[f"postgres-{number}"], pair.version, pair.postgres_settings
+        )
+        self.config = self.folder / "config.toml"
+        self.run_dir = self.folder / "run"
+        self.state_dir = self.folder / "state"
+        self.log = self.folder / "supervisor.log"
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def kine_target(self) -> str:
+        """Return what an etcd client of this node connects to."""
+        return f"unix://{self.run_dir}/kine.sock"
+
+    def create(self) -> None:
+        """Make Postgres and the configuration; nothing is started but Postgres."""
+        self.postgres.create()
+        self.config.write_text(self.pair.configuration(self.number), encoding="utf-8")
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `kine-failover` with this node's configuration."""
+        done = subprocess.run(
+            [sys.executable, "-m", "failover.cli.main", *arguments, "--config", str(self.config)],
+            capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(arguments)} on node {self.number}: {done.stderr}{done.stdout}")
+        return done
+
+    def start_supervisor(self) -> None:
+        """Start `kine-failover run`."""
+        with self.log.open("ab") as log:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-m", "failover.cli.main", "run", "--config", str(self.config)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def start(self) -> None:
+        """The machine comes up: Postgres, fenced, and the supervisor."""
+        self.postgres.start(wait=False)
+        self.start_supervisor()
+
+    @property
+    def supervisor_pid(self) -> int | None:
+        """Return the supervisor's pid, None while it does not run."""
+        running = self._supervisor is not None and self._supervisor.poll() is None
+        return self._supervisor.pid if running and self._supervisor is not None else None
+
+    def kine_pids(self) -> list[int]:
+        """Return every Kine of this node, found by its socket's folder."""
+        wanted = f"unix://{self.run_dir}/kine-".encode()
+        pids = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and wanted in (entry / "cmdline").read_bytes():
+                    pids.append(int(entry.name))
+        return pids
+
+    def all_pids(self) -> list[int]:
+        """Return every process of this node."""
+        supervisor = [self.supervisor_pid] if self.supervisor_pid is not None else []
+        return [*supervisor, *self.kine_pids(), *self.postgres.pids()]
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL to the supervisor alone."""
+        if self._supervisor is not None:
+            self._supervisor.kill()
+            self._supervisor.wait(timeout=WAIT_S)
+
+    def stop_supervisor(self) -> None:
+        """SIGTERM to the supervisor alone; Kine goes on."""
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            self._supervisor.terminate()
+            self._supervisor.wait(timeout=WAIT_S)
+
+    def kill_kine(self) -> None:
+        """SIGKILL to Kine alone."""
+        _signal(self.kine_pids(), signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kill everything on this node at once; the machine and its kernel stay up and answer with resets."""
+        _signal(self.all_pids(), signal.SIGKILL)
+        if self._supervisor is not None:
+            self._supervisor.wait(timeout=WAIT_S)
+        self.postgres.kill()
+        self.kill_kine()
+
+    def freeze(self) -> None:
+        """SIGSTOP to everything on this node."""
+        _signal(self.all_pids(), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        _signal(self.all_pids(), signal.SIGCONT)
+
+    async def status(self) -> dict[str, Any] | None:
+        """Ask the supervisor; None when it does not answer."""
+        connector = aiohttp.UnixConnector(str(self.run_dir / "control.sock"))
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=2.0)) as session,
+                session.get("http://supervisor/status") as response,
+            ):
+                told: dict[str, Any] = await response.json()
+                return told
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+
+    async def post(self, route: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Ask the supervisor to do something. Returns the status code and the answer."""
+        connector = aiohttp.UnixConnector(str(self.run_dir / "control.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10.0)) as session,
+            session.post(f"http://supervisor/{route}", json=body) as response,
+        ):
+            return response.status, await response.json()
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return this node's events from their file."""
+        path = self.state_dir / "history.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the whole kine table, by id."""
+        with psycopg.connect(self.postgres.conninfo(), autocommit=True) as session:
+            return session.execute(
+                "SELECT id, name, created, deleted, create_revision, prev_revision, lease, value, old_value "
+                "FROM public.kine ORDER BY id"
+            ).fetchall()
+
+
+class Pair:
+    """Two nodes and the network between them, in a folder of their own."""
+
+    def __init__(
+        self,
+        *,
+        version: binaries.Postgres | None = None,
+        extra: Mapping[str, str] | None = None,
+        postgres_settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.version = version or binaries.postgres()
+        self.extra = dict(extra or {})
+        self.postgres_settings = dict(postgres_settings or {})
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="kine-failover-"))
+        self.folder.chmod(0o755)
+        names = [f"{what}-{node}" for what in ("postgres", "link", "to-postgres", "to-link") for node in (0, 1)]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.network = Network()
+        self.nodes = (NodeProcesses(self, 0), NodeProcesses(self, 1))
+
+    def configuration(self, number: int) -> str:
+        """Return a node's configuration file: it reaches its peer only through the network's relays."""
+        node, peer = self.nodes[number], 1 - number
+        ports = self.ports
+        sections = {
+            "node": f'cluster = "lab"\nnumber = {number}\n'
+            f'state_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
+            "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\npeer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
+            "postgres": f'own = "{node.postgres.conninfo()}"\n'
+            f'peer = "{self.nodes[peer].postgres.conninfo(host="127.0.0.1", port=ports[f"to-postgres-{peer}"])}"',
+            "kine": f'program = "{binaries.kine()}"\n'
+            f'own = "{node.postgres.kine_endpoint()}"\n'
+            f'peer = "{self.nodes[peer].postgres.kine_endpoint(port=ports[f"to-postgres-{peer}"])}"',
+        }
+        for name, text in self.extra.items():
+            sections[name] = f"{sections[name]}\n{text}" if name in sections else text
+        return "".join(f"[{name}]\n{text}\n\n" for name, text in sections.items())
+
+    async def create(self) -> None:
+        """Make both nodes: `init` on the first, `join` on the second; supervisors are not started yet."""
+        for node in (0, 1):
+            await self.network.add(self.ports[f"to-postgres-{node}"], self.ports[f"postgres-{node}"])
+            await self.network.add(self.ports[f"to-link-{node}"], self.ports[f"link-{node}"])
+        await asyncio.gather(*(asyncio.to_thread(node.create) for node in self.nodes))
+        await asyncio.gather(
+            asyncio.to_thread(self.nodes[0].command, "init"), asyncio.to_thread(self.nodes[1].command, "join")
+        )
+
+    async def start(self) -> None:
+        """Start both supervisors and return when the pair is in sync and both nodes serve."""
+        for node in self.nodes:
+            node.start_supervisor()
+        await self.until_in_sync()
+
+    async def until(self, what: str, condition: Callable[[Sequence[dict[str, Any] | None]], bool]) -> list[Any]:
+        """Poll both nodes' status until the condition holds. Raises TimeoutError with both status."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            told = await asyncio.gather(*(node.status() for node in self.nodes))
+            if condition(told):
+                return told
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {WAIT_S:g} s for {what}; {json.dumps(told)[:4000]}")
+            await asyncio.sleep(0.02)
+
+    async def until_in_sync(self) -> list[Any]:
+        """Return when one node leads in sync, the other follows, and Kine runs on both."""
+        return await self.until("in_sync on one node, the other following, Kine on both", _in_sync)
+
+    async def leader(self) -> NodeProcesses:
+        """Return the one node that leads."""
+        told = await self.until("one leader", lambda both: sum(_leads(one) for one in both) == 1)
+        return self.nodes[[_leads(one) for one in told].index(True)]
+
+    def other(self, node: NodeProcesses) -> NodeProcesses:
+        """Return the other node."""
+        return self.nodes[1 - node.number]
+
+    async def until_equal(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the kine table once both nodes hold the same ones. Raises TimeoutError."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            mine, theirs = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.nodes))
+            if mine == theirs:
+                return mine
+            if time.monotonic() > deadline:
+                differing = set(mine) ^ set(theirs)
+                raise TimeoutError(f"{len(differing)} rows differ: {sorted(differing)[:5]}")
+            await asyncio.sleep(0.05)
+
+    async def stop(self, *, keep: bool = False) -> None:
+        """End every process and, unless `keep`, remove everything."""
+        await self.network.stop()
+        for node in self.nodes:
+            node.thaw()
+            node.kill()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _leads(told: dict[str, Any] | None) -> bool:
+    return told is not None and told["role"] == "leader"
+
+
+def _in_sync(both: Sequence[dict[str, Any] | None]) -> bool:
+    if any(one is None for one in both):
+        return False
+    told = [one for one in both if one is not None]
+    return (
+        sorted(one["role"] for one in told) == ["follower", "leader"]
+        and any(one["sync"] == "in_sync" for one in told)
+        and all(one["kine"]["target"] == ("own" if one["role"] == "leader" else "peer") for one in told)
+        and all(not one["kine"]["frozen"] and one["plan"] is None for one in told)
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody uses now, below the ephemeral range so that no client takes them."""
+    ports: list[int] = []
+    start = 20000 + (os.getpid() * 37 + time.monotonic_ns() // 1000) % 10000
+    candidate = start
+    while len(ports) < count:
+        candidate = 20000 + (candidate - 20000 + 1) % 12000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+        ports.append(candidate)
+    return ports
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
