@@ -223,6 +223,7 @@ class Steps:
     async def _waits_off(self, _: Errand) -> None:
         if self.memory.postgres is None or self.memory.postgres.waits_for:
             await self.ports.postgres.waits_off()
+            await self._look()
 
     async def _waits_on(self, _: Errand) -> None:
         status = await self._look()
