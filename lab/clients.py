@@ -1,0 +1,70 @@
+"""A writer and a watcher on each node, and the verdict over what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+from failover.adapters.archive import Archive
+from lab import checker
+from lab.workload import Watcher, Write, Writer
+
+if TYPE_CHECKING:
+    from lab.pair import Pair
+
+RATE = 50.0
+
+
+class Clients:
+    """Writes and watches through the Kine of both nodes, all the time."""
+
+    def __init__(self, pair: Pair, *, rate: float = RATE) -> None:
+        self.pair = pair
+        self.writers = [Writer(node.kine_target, f"node-{node.number}", rate=rate) for node in pair.nodes]
+        self.watchers = [Watcher(node.kine_target) for node in pair.nodes]
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for client in (*self.writers, *self.watchers):
+            await self._stack.enter_async_context(client)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def until_writing(self, count: int = 20, nodes: tuple[int, ...] = (0, 1)) -> None:
+        """Return when writes are acknowledged through these nodes."""
+        await asyncio.gather(*(self.writers[node].until_acknowledged(count) for node in nodes))
+
+    @property
+    def writes(self) -> list[Write]:
+        """Return all writes of both writers."""
+        return [write for writer in self.writers for write in writer.writes]
+
+    def archived(self) -> frozenset[str]:
+        """Return the keys of every row in an archive of either node."""
+        keys = set()
+        for node in self.pair.nodes:
+            archive = Archive(node.state_dir / "archives")
+            for name in archive.names():
+                keys |= {line["key"] for line in archive.read(name) if line["type"] == "row"}
+        return frozenset(keys)
+
+    async def verify(self, *, split: bool = False) -> list[tuple[Any, ...]]:
+        """Wait for quiet, then check everything: nothing lost, watches right, both databases equal.
+
+        After a split what one side acknowledged may be in an archive instead. Raises AssertionError with what is wrong.
+        """
+        await self.pair.until_in_sync()
+        await self.until_writing()
+        for writer in self.writers:
+            await writer.stop()
+        rows = await self.pair.until_equal()
+        newest = max(row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/"))
+        await asyncio.gather(*(watcher.until_seen(newest) for watcher in self.watchers))
+        lost = checker.lost(self.writes, rows, self.archived() if split else frozenset())
+        assert not lost, f"{len(lost)} acknowledged writes are lost, first {lost[0]}"
+        report = checker.check([] if split else self.writes, self.watchers, rows)
+        assert report.good, str(report)
+        return rows

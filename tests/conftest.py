@@ -1,0 +1,46 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import binaries
+from lab.clients import Clients
+from lab.pair import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+# A fast preset leaves time for more tests; what takes the default's time is measured in bench/.
+FAST = {"timing": 'preset = "fast"\nboot_wait_s = 2.0\nlong_wait_s = 4.0\ngrace_s = 3.0'}
+
+
+@pytest.fixture(params=binaries.all_postgres(), ids=lambda one: f"postgres{one.major}")
+def each_postgres(request: pytest.FixtureRequest) -> binaries.Postgres:
+    """Every Postgres that is there."""
+    version: binaries.Postgres = request.param
+    return version
+
+
+@pytest.fixture
+def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]:
+    """A pair in sync under load; everything is ended and removed afterwards."""
+
+    @contextlib.asynccontextmanager
+    async def start(**options: object) -> AsyncIterator[tuple[Pair, Clients]]:
+        extra = {**FAST, **options.pop("extra", {})}  # type: ignore[dict-item]
+        pair = Pair(extra=extra, **options)  # type: ignore[arg-type]
+        try:
+            await pair.create()
+            await pair.start()
+            async with Clients(pair) as clients:
+                await clients.until_writing(50)
+                yield pair, clients
+        finally:
+            await pair.stop()
+
+    return start

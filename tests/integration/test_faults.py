@@ -1,0 +1,278 @@
+"""Faults on real Postgres and real Kine, with clients that remember what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from lab import binaries
+    from lab.clients import Clients
+    from lab.pair import NodeProcesses, Pair
+
+    Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
+
+
+async def test_f0_leaders_postgres_killed(running_pair: Start, each_postgres: binaries.Postgres) -> None:
+    async with running_pair(version=each_postgres) as (pair, clients):
+        leader = await pair.leader()
+        leader.postgres.kill()
+        await until_leads(pair, pair.other(leader))
+        await clients.until_writing(50)  # through the old leader's Kine as well
+        leader.postgres.start()
+        await clients.verify()
+
+
+async def test_f1_everything_on_the_leader_killed(running_pair: Start, each_postgres: binaries.Postgres) -> None:
+    async with running_pair(version=each_postgres) as (pair, clients):
+        leader = await pair.leader()
+        leader.kill()
+        await clients.until_writing(50, (1 - leader.number,))
+        leader.start()
+        await clients.verify()
+
+
+async def test_f2_leader_falls_silent(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        pair.network.cut()
+        leader.freeze()
+        await clients.until_writing(50, (1 - leader.number,))
+        leader.kill()
+        pair.network.heal()
+        leader.start()
+        await clients.verify()
+
+
+async def test_f3_partition_both_lead_and_heal(running_pair: Start, each_postgres: binaries.Postgres) -> None:
+    async with running_pair(version=each_postgres) as (pair, clients):
+        await split(pair, clients)
+        pair.network.heal()
+        await clients.verify(split=True)
+        loser = next(node for node in pair.nodes if list((node.state_dir / "archives").glob("split-*")))
+        listed = await asyncio.to_thread(loser.command, "divergence", "list")
+        assert "split-" in listed.stdout
+
+
+async def test_f3_newest_change_wins(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        await split(pair, clients)
+        await clients.writers[0].stop()  # from here on only node 1's clients change something
+        await clients.until_writing(30, (1,))
+        pair.network.heal()
+        await pair.until_in_sync()
+        assert (await pair.leader()).number == 1
+        event = next(one for one in pair.nodes[0].history() if one["kind"] == "accepts")
+        assert event["choice"] == "latest_change"
+
+
+async def test_switchover_under_load(running_pair: Start, each_postgres: binaries.Postgres) -> None:
+    async with running_pair(version=each_postgres) as (pair, clients):
+        leader = await pair.leader()
+        assert (await leader.post("switchover"))[0] == 200
+        await until_leads(pair, pair.other(leader))
+        await pair.until_in_sync()
+        await clients.until_writing()
+        assert (await pair.other(leader).post("switchover"))[0] == 200
+        await until_leads(pair, leader)
+        await clients.verify()
+        assert [len(watcher.lives) for watcher in clients.watchers] == [1, 1]  # nobody had to list anew
+
+
+@pytest.mark.parametrize("way", ["postgres", "everything", "silence", "frozen"])
+async def test_follower_lost(running_pair: Start, way: str) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        if way == "postgres":
+            follower.postgres.kill()
+        elif way == "everything":
+            follower.kill()
+        elif way == "silence":
+            pair.network.cut()
+            follower.kill()
+        else:
+            follower.freeze()
+        await pair.until("alone", lambda both: (both[leader.number] or {}).get("sync") == "alone")
+        await clients.until_writing(50, (leader.number,))
+        if way == "postgres":
+            follower.postgres.start()
+        elif way == "frozen":
+            follower.thaw()
+        else:
+            pair.network.heal()
+            follower.start()
+        await clients.verify()
+        assert (await pair.leader()) is leader
+
+
+@pytest.mark.parametrize("first", ["leader", "follower"])
+async def test_both_nodes_lost_and_returning(running_pair: Start, first: str) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        for node in (leader, follower):
+            node.kill()
+        order = (leader, follower) if first == "leader" else (follower, leader)
+        order[0].start()
+        await asyncio.to_thread(order[0].postgres.wait)
+        order[1].start()
+        await clients.verify()
+
+
+async def test_stale_follower_alone_leads_only_after_the_long_wait(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.kill()
+        await clients.until_writing(50, (leader.number,))  # the follower lacks these
+        leader.kill()
+        follower.start()
+        await until_leads(pair, follower)
+        told = await follower.status()
+        assert told is not None
+        assert told["provisional"]
+        await clients.until_writing(30, (follower.number,))
+        leader.start()
+        # The provisional side loses, its writes are archived (R3).
+        await clients.verify(split=True)
+        assert (await pair.leader()) is leader
+
+
+async def test_death_of_the_supervisor_only(running_pair: Start) -> None:
+    async with running_pair(extra={"timing": 'preset = "fast"\ngrace_s = 30.0'}) as (pair, clients):
+        leader = await pair.leader()
+        kine = leader.kine_pids()
+        leader.kill_supervisor()
+        await clients.until_writing(100)  # nobody notices
+        leader.start_supervisor()
+        await clients.verify()
+        assert (await pair.leader()) is leader
+        assert leader.kine_pids() == kine  # adopted
+
+
+async def test_supervisor_gone_for_longer_than_the_grace(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        leader.kill_supervisor()
+        await until_leads(pair, pair.other(leader))
+        await clients.until_writing(30, (1 - leader.number,))
+        leader.start_supervisor()
+        await clients.verify()
+
+
+async def test_death_of_kine_only(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        for node in pair.nodes:
+            node.kill_kine()
+        await clients.until_writing(30)
+        await clients.verify()
+        assert (await pair.leader()) is leader
+
+
+async def test_postgres_restarts_quickly(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        leader.postgres.signal(signal.SIGINT)
+        leader.postgres.kill()
+        leader.postgres.start()
+        await clients.verify()
+
+
+async def test_replacement_node(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.kill()
+        await clients.until_writing(30, (leader.number,))
+        await asyncio.to_thread(renew, follower)
+        follower.start_supervisor()
+        await clients.verify()
+
+
+def renew(node: NodeProcesses) -> None:
+    """An empty machine in the place of a node."""
+    import shutil  # noqa: PLC0415 - only here
+
+    for folder in (node.postgres.data, node.state_dir, node.run_dir):
+        shutil.rmtree(folder)
+    node.create()
+    node.command("join")
+
+
+async def test_pause_during_a_failure(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        assert (await follower.post("pause", {"seconds": 600}))[0] == 200
+        await pair.until("paused on both", lambda both: all((one or {}).get("pair_paused") for one in both))
+        leader.kill()
+        await pair.until(
+            "the follower to see it", lambda both: (both[follower.number] or {}).get("rule") == "follow/lost-paused"
+        )
+        assert (await follower.status() or {})["role"] == "follower"  # I10
+        assert (await follower.post("pause", {"seconds": 0}))[0] == 200
+        await until_leads(pair, follower)
+        leader.start()
+        await clients.verify()
+
+
+async def test_a_replication_link_that_hangs_degrades_and_catches_up(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        worker = await asyncio.to_thread(apply_worker, follower)
+        follower.postgres.signal(signal.SIGCONT)
+        import os  # noqa: PLC0415 - only here
+
+        os.kill(worker, signal.SIGSTOP)
+        await pair.until("alone", lambda both: (both[leader.number] or {}).get("sync") != "in_sync")
+        await clients.until_writing(30, (leader.number,))
+        os.kill(worker, signal.SIGCONT)
+        await clients.verify()
+        assert (await pair.leader()) is leader
+
+
+def apply_worker(node: NodeProcesses) -> int:
+    with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
+        row: Any = session.execute("SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL").fetchone()
+        return int(row[0])
+
+
+async def test_wrong_cluster_is_refused_and_changes_nothing(running_pair: Start) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.stop_supervisor()
+        text = follower.config.read_text(encoding="utf-8")
+        follower.config.write_text(text.replace('cluster = "lab"', 'cluster = "other"'), encoding="utf-8")
+        refused = await asyncio.to_thread(follower.command, "run", check=False)
+        assert refused.returncode == 1
+        assert "other" in refused.stderr
+        follower.config.write_text(text, encoding="utf-8")
+        follower.start_supervisor()
+        await clients.verify()
+
+
+async def split(pair: Pair, clients: Clients) -> None:
+    """Cut the network until both lead and both have taken writes."""
+    pair.network.cut()
+    await pair.until("both to lead", lambda both: all((one or {}).get("role") == "leader" for one in both))
+    await clients.until_writing(50)
+
+
+async def until_leads(pair: Pair, node: NodeProcesses) -> None:
+    """Return when this node leads."""
+    await pair.until(
+        f"node {node.number} to lead",
+        lambda both: (both[node.number] or {}).get("role") == "leader"
+        and ((both[node.number] or {}).get("postgres") or {}).get("open"),
+    )
