@@ -26,7 +26,7 @@ from failover.config import split_endpoint
 from failover.control.server import ControlServer
 from failover.core.evidence import Policy
 from failover.node.loop import Node, NodeSettings
-from failover.ports import Ports, Target
+from failover.ports import PortError, Ports, Target
 
 if TYPE_CHECKING:
     from failover.config import Settings
@@ -87,6 +87,8 @@ def archives(settings: Settings) -> Archive:
 
 def build(settings: Settings) -> App:
     """Put a node together. Raises PortError where it has no identity yet. Needs a running event loop."""
+    state = state_file(settings)
+    _same_node(settings, state)
     clock = SystemClock()
     timeouts = settings.postgres.timeouts.timeouts()
     peer_conninfo = settings.postgres.peer.get_secret_value()
@@ -97,7 +99,6 @@ def build(settings: Settings) -> App:
         postgres, peer_conninfo, settings.node.number, archive, timeouts, settings.postgres.kine_role
     )
     history = HistoryFile(settings.node.state_dir / HISTORY, clock)
-    state = state_file(settings)
     link = PeerLink(_link(settings), clock, lambda: node.memory.durable.peer_id)
     ports = Ports(
         postgres=postgres,
@@ -136,6 +137,17 @@ async def run(settings: Settings) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     log.info("ends; Kine goes on")
+
+
+def _same_node(settings: Settings, state: StateFile) -> None:
+    """Refuse a state file of another node: its promises are not this one's."""
+    durable = state.load()
+    told = (settings.node.cluster, settings.node.number)
+    if durable is not None and (durable.cluster, durable.node) != told:
+        raise PortError(
+            f"{state.path} belongs to node {durable.node} of {durable.cluster!r}, and the configuration says node "
+            f"{told[1]} of {told[0]!r}; correct [node], or make this node a new one with `join --replace`"
+        )
 
 
 def _link(settings: Settings) -> LinkSettings:

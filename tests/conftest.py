@@ -40,7 +40,12 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
             async with Clients(pair) as clients:
                 await clients.until_writing(50)
                 yield pair, clients
+        except BaseException:
+            for node in pair.nodes:
+                print(f"---- node {node.number}\n{node.log.read_text()[-8000:] if node.log.exists() else ''}")
+            raise
         finally:
             await pair.stop()
 
     return start
+

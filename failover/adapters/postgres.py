@@ -47,6 +47,7 @@ class OwnPostgres:
         self._clock = clock
         self._ages = _Ages(clock)
         self._changes = _Changes(clock)
+        self._waits = _Waits(clock)
 
     @property
     def sessions(self) -> Sessions:
@@ -93,7 +94,7 @@ class OwnPostgres:
                 int(standby["flush_lsn"]),
                 self._ages.of(f"standby {standby['name']}", standby["reply"]),
             ),
-            oldest_wait_s=row["oldest_wait_s"],
+            oldest_wait_s=self._waits.take(row["oldest_wait_s"], standby["flush_lsn"] if standby is not None else 0),
             subscription=None
             if subscription is None
             else Subscription(
@@ -208,11 +209,13 @@ class OwnPostgres:
         async with self._sessions.session(self._timeouts.checkpoint_s) as session:
             await self._set_waits(session, str(Identifier(standby).as_string(None)))
             await sql_files.run(session, "checkpoint")
+        self._waits = _Waits(self._clock)
 
     async def waits_off(self) -> None:
         """Have no commit wait: those that wait are released."""
         async with self._sessions.session(self._timeouts.statement_s) as session:
             await self._set_waits(session, "")
+        self._waits = _Waits(self._clock)
 
     async def _set_waits(self, session: psycopg.AsyncConnection[Any], value: str) -> None:
         await sql_files.run(session, "set_waits", standby=value)
@@ -258,6 +261,24 @@ class _Ages:
             self._seen[name] = (stamp, now_s)
             return 0.0
         return now_s - known[1]
+
+
+class _Waits:
+    """How long commits have waited in vain. Impatient clients cancel theirs and come again, so the age of the oldest one
+    that waits now says too little: what counts is that somebody waited and the follower has flushed nothing since.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: tuple[int, float] | None = None  # the follower's flush position, and when somebody waited there
+
+    def take(self, oldest_s: float, flush_lsn: int) -> float:
+        now_s = self._clock.now_s()
+        if self._since is not None and flush_lsn > self._since[0]:
+            self._since = None
+        if self._since is None and oldest_s > 0:
+            self._since = (flush_lsn, now_s - oldest_s)
+        return now_s - self._since[1] if self._since is not None else 0.0
 
 
 class _Changes:

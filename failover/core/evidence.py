@@ -213,7 +213,8 @@ def peer_view(seen: Observation, worth: Worth, timing: Timing) -> Peer:
         said = _said(heard.heartbeat)
         if said is not Peer.UNSURE and not (said is Peer.HANDS_OVER and _must_not_take(seen, worth)):
             return said
-        since_s = max(seen.peer_served_s, seen.started_s, seen.stalled_s)
+        # A supervisor that has just started has not looked yet: as long as its Postgres is seen, it gets its time.
+        since_s = max(seen.peer_served_s, seen.started_s, seen.stalled_s, seen.peer_postgres_seen_s)
         return Peer.SILENT if now - since_s >= patience_s(seen, worth, timing) else Peer.UNSURE
     watching_s = max(seen.started_s, seen.stalled_s, seen.lease.voided_s if worth is Worth.VOIDED else NEVER)
     heard_s = max(watching_s, heard.at_s if heard is not None else NEVER)

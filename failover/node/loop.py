@@ -16,6 +16,7 @@ import structlog
 from failover.core import plans
 from failover.core.evidence import LOST, Cell, Peer, Policy, Worth, peer_view, read
 from failover.core.lease import NEVER
+from failover.core.lineage import Relation
 from failover.core.model import HandOver, Health, Kind, Role
 from failover.core.observation import Request
 from failover.core.requests import refusal
@@ -313,7 +314,7 @@ class Node:
         cell = read(seen, self.settings.timing, self.settings.policy)
         rule = decide(cell)
         if rule != self.rule:
-            log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, peer=str(cell.peer))
+            log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
         self.cell, self.rule = cell, rule
         self.memory.asks_renounce = rule.decision is Decision.ASK_RENOUNCE
         self.memory.verdict = (
@@ -421,7 +422,8 @@ class Node:
 
     def _start(self, plan: Plan, decision: Decision, errand: Errand) -> None:
         log.info("plan", plan=plan.name, rule=errand.rule, why=errand.why)
-        self.ports.history.append("plan", f"{plan.name}: {errand.why}", rule=errand.rule, worth=str(errand.worth))
+        told = evidence(self.observe(), self.cell) if self.cell is not None else {}
+        self.ports.history.append("plan", f"{plan.name}: {errand.why}", rule=errand.rule, **told)
         if plan.role is not None:
             self.memory.role = plan.role
         task = asyncio.ensure_future(self._execute(plan, errand))
@@ -495,10 +497,37 @@ class Node:
             return (Target.OWN, self.steps.fence_key()) if serving and cell.postgres == "open" else None
         assert memory.heard is not None
         leads = peer_view(self.observe(), Worth.STALE, self.settings.timing) is Peer.LEADS
-        follows = memory.role in (Role.FOLLOWER, Role.RESYNCING)
+        follows = memory.role in (Role.FOLLOWER, Role.RESYNCING) or self._gave_everything_away(cell)
         switching = memory.heard.heartbeat.switching is not None
         key = self.steps.fence_key()
         return (Target.PEER, key) if leads and follows and not switching and key else None
+
+    def _gave_everything_away(self, cell: Cell) -> bool:
+        """Whether a starting node, its Postgres up or not, has shown its clients nothing that the leader may lack."""
+        durable = self.memory.durable
+        alone = durable.role is Role.LEADER and durable.synced_head is None
+        contained = cell.relation in (Relation.BEHIND, Relation.EQUAL_MINE, Relation.EQUAL_THEIRS)
+        unknown = cell.relation is Relation.UNKNOWN and self.memory.health is not Health.UP and not alone
+        return self.memory.role is Role.STARTING and durable.acceptance is None and (contained or unknown)
+
+
+def evidence(seen: Observation, cell: Cell) -> dict[str, object]:
+    """Return what a decision rested on, for the log and the history; ages are seconds."""
+
+    def age_s(at_s: float) -> float | None:
+        return round(seen.now_s - at_s, 3) if at_s != NEVER else None
+
+    return {
+        "peer": str(cell.peer),
+        "relation": str(cell.relation),
+        "worth": str(cell.worth),
+        "postgres": str(cell.postgres),
+        "stream": str(cell.stream),
+        "heard_age_s": age_s(seen.heard.at_s) if seen.heard is not None else None,
+        "peer_postgres_age_s": age_s(seen.peer_postgres_seen_s),
+        "stalled_age_s": age_s(seen.stalled_s),
+        "probes": [f"{age_s(one.at_s)}: {' '.join(one.agent + one.postgres)}" for one in seen.probes],
+    }
 
 
 def _told(heartbeat: Heartbeat) -> tuple[object, ...]:

@@ -214,6 +214,8 @@ class Steps:
         self.memory.going_alone = True
         self._say()
         try:
+            # First the hint, then the row: after a crash in between it only says too little.
+            await self.save(synced_head=None)
             await self.ports.postgres.record(self._row(Kind.ALONE, f"{errand.rule}: {errand.why}"))
             await self._look()
         finally:
