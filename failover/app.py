@@ -95,9 +95,7 @@ def build(settings: Settings) -> App:
     postgres = own_postgres(settings)
     peer_postgres = PeerPostgres(peer_conninfo, postgres, timeouts, settings.postgres.kine_role)
     archive = archives(settings)
-    rejoiner = Rejoiner(
-        postgres, peer_conninfo, settings.node.number, archive, timeouts, settings.postgres.kine_role
-    )
+    rejoiner = Rejoiner(postgres, peer_conninfo, settings.node.number, archive, timeouts, settings.postgres.kine_role)
     history = HistoryFile(settings.node.state_dir / HISTORY, clock)
     link = PeerLink(_link(settings), clock, lambda: node.memory.durable.peer_id)
     ports = Ports(

@@ -239,7 +239,9 @@ def load(path: Path) -> Settings:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not path.exists():
-        raise ConfigError(f"{path}: there is no such file; name another with --config, or make one: see docs/install.md")
+        raise ConfigError(
+            f"{path}: there is no such file; name another with --config, or make one: see docs/install.md"
+        )
     try:
         return Settings(**content)
     except ValidationError as error:

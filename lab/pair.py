@@ -195,8 +195,7 @@ class Pair:
         node, peer = self.nodes[number], 1 - number
         ports = self.ports
         sections = {
-            "node": f'cluster = "lab"\nnumber = {number}\n'
-            f'state_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
+            "node": f'cluster = "lab"\nnumber = {number}\nstate_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
             "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\npeer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
             "postgres": f'own = "{node.postgres.conninfo()}"\n'
             f'peer = "{self.nodes[peer].postgres.conninfo(host="127.0.0.1", port=ports[f"to-postgres-{peer}"])}"',

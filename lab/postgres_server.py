@@ -92,7 +92,9 @@ class PostgresServer:
             configuration.writelines(lines)
         (self.data / "pg_hba.conf").write_text(HBA, encoding="utf-8")
         self.start()
-        with psycopg.connect(self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres"), autocommit=True) as session:
+        with psycopg.connect(
+            self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres"), autocommit=True
+        ) as session:
             session.execute(f"CREATE DATABASE {DATABASE}")
 
     def start(self, *, wait: bool = True) -> None:

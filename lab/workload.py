@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -37,7 +38,9 @@ class Gap:
 class Writer:
     """Creates unique keys, `rate` a second, through one target; what is not answered in `timeout_s` stays unknown."""
 
-    def __init__(self, target: str, name: str, *, rate: float = 100.0, timeout_s: float = 0.05, size: int = 100) -> None:
+    def __init__(
+        self, target: str, name: str, *, rate: float = 100.0, timeout_s: float = 0.05, size: int = 100
+    ) -> None:
         self.target = target
         self.name = name
         self.writes: list[Write] = []
@@ -83,7 +86,7 @@ class Writer:
         times = [write.acked_s for write in self.acknowledged if write.acked_s is not None]
         pairs = [
             Gap(after - before, before, after)
-            for before, after in zip(times, times[1:], strict=False)
+            for before, after in itertools.pairwise(times)
             if after >= since_s and (until_s is None or before <= until_s)
         ]
         return max(pairs, key=lambda gap: gap.seconds, default=Gap(float("inf"), since_s, float("inf")))

@@ -1,4 +1,4 @@
-"""Is there room left where the data is?"""
+"""Room that is left where the data is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does anything answer at an address and port, and how?"""
+"""Whether anything answers at an address and port, and how."""
 
 from __future__ import annotations
 

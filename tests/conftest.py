@@ -48,4 +48,3 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
             await pair.stop()
 
     return start
-

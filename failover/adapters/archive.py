@@ -70,7 +70,9 @@ class Archive:
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise PortError(f"the archive {target} cannot be written: {error}; make room, nothing was dropped") from None
+            raise PortError(
+                f"the archive {target} cannot be written: {error}; make room, nothing was dropped"
+            ) from None
         self._prune(target)
         return target.name
 
@@ -112,7 +114,9 @@ def row_line(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "row", **_row(row)}
 
 
-def object_line(change: str, key: str, mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> dict[str, Any]:
+def object_line(
+    change: str, key: str, mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return an object that differs as a line.
 
     `change` is what this node did, created, changed or deleted; `by_leader` where only the leader did something.

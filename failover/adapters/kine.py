@@ -179,7 +179,9 @@ class KineProcess:
             while True:
                 if not new.process.alive:
                     self._back_off()
-                    raise PortError(f"Kine on {new.target} ended before it answered; see {self._settings.folder}/kine.log")
+                    raise PortError(
+                        f"Kine on {new.target} ended before it answered; see {self._settings.folder}/kine.log"
+                    )
                 if self._frozen:
                     raise PortError("Kine was frozen before it answered")
                 if time.monotonic() > deadline_s:

@@ -77,7 +77,9 @@ class PeerLink:
         context = self._server_context()
         for host, port in self._settings.listen:
             try:
-                await web.TCPSite(self._runner, host, port, ssl_context=context, backlog=16, shutdown_timeout=0.1).start()
+                await web.TCPSite(
+                    self._runner, host, port, ssl_context=context, backlog=16, shutdown_timeout=0.1
+                ).start()
             except OSError as error:
                 await self.stop()
                 raise PortError(f"cannot listen on {host}:{port}: {error.strerror}; see [link] listen") from None
@@ -137,7 +139,7 @@ class PeerLink:
         except wire.RefusedError as error:
             if str(error) != self._refused:
                 self._refused = str(error)
-                log.error("refused a message of the peer", path=name, why=str(error))
+                log.warning("refused a message of the peer", path=name, why=str(error))
             await incoming.close(code=aiohttp.WSCloseCode.POLICY_VIOLATION, message=str(error).encode()[:120])
             return False
         for path in self._paths:
@@ -242,7 +244,9 @@ def _context(files: TlsFiles | None, protocol: int) -> ssl.SSLContext | None:
         context.load_verify_locations(files.authority)
         context.load_cert_chain(files.certificate, files.key)
     except (OSError, ssl.SSLError) as error:
-        raise PortError(f"TLS files in {files.certificate.parent} cannot be used: {error}; see `kine-failover certs`") from None
+        raise PortError(
+            f"TLS files in {files.certificate.parent} cannot be used: {error}; see `kine-failover certs`"
+        ) from None
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -59,16 +59,16 @@ class OwnPostgres:
         try:
             async with self._sessions.session(self._timeouts.look_s) as session:
                 await self._sessions.keep_watch()
-                rows = await sql_files.run(
-                    session, "status", scanned=self._changes.scanned, kine_role=self._kine_role
-                )
+                rows = await sql_files.run(session, "status", scanned=self._changes.scanned, kine_role=self._kine_role)
         except PortError as error:
             if type(error) is not PortError:
                 raise
             # A database without our schema answers, but it is of no use: as good as down, and doctor says why.
             raise PostgresDownError(f"{error}; see `kine-failover doctor`") from None
         if not rows:
-            raise PostgresDownError("the own Postgres has no row in kine_failover.local_state; run `kine-failover init`")
+            raise PostgresDownError(
+                "the own Postgres has no row in kine_failover.local_state; run `kine-failover init`"
+            )
         return self._read(rows[0])
 
     def _read(self, row: Mapping[str, Any]) -> PostgresStatus:
@@ -120,9 +120,7 @@ class OwnPostgres:
         async with self._sessions.session(self._timeouts.statement_s) as session:
             row = (await sql_files.run(session, "open_role", term=term, kine_role=role))[0]
             if not row["below"]:
-                raise FencedError(
-                    f"the own Postgres was fenced by term {row['fence_term']}, which is not below {term}"
-                )
+                raise FencedError(f"the own Postgres was fenced by term {row['fence_term']}, which is not below {term}")
             folder = (await sql_files.run(session, "data_directory"))[0]["folder"]
             open_file = str(PurePosixPath(folder) / "kine_failover_open")
             await session.execute(

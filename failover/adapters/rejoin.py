@@ -77,9 +77,7 @@ class Rejoiner:
                 raise PreconditionError("the leader's history has moved on since the rejoin was decided")
             difference = await compare(own, leader, order.parting_revision)
             archive, only_here = await self._keep(own, order, difference, str(lineage[-1]["id"]))
-            anew = (
-                difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
-            )
+            anew = difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
             mend = self._copy_anew if anew else self._mend
             copied, copied_bytes = await mend(own, leader, difference, dump_lineage(lineage), progress, began_s)
             await self._subscribe(own, order.subscription)

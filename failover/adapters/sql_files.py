@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncClientCursor
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable
+from psycopg.sql import SQL, Composable, Composed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,10 +52,10 @@ async def _one(connection: AsyncConnection[Any], statement: str, values: Mapping
         return await cursor.fetchall() if cursor.description is not None else []
 
 
-def compose(name: str, **parts: Composable) -> Composable:
+def compose(name: str, **parts: Composable) -> Composed:
     """Return a file's statement with identifiers and literals put into its {braces}, for what takes no parameters.
 
     Without its comments: a replication connection would take the statement for one of SQL.
     """
     lines = [line for line in text(name).splitlines() if not line.startswith("--")]
-    return SQL("\n".join(lines)).format(**parts)  # type: ignore[arg-type]
+    return SQL("\n".join(lines)).format(**parts)

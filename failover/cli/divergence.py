@@ -32,7 +32,9 @@ def list_(file: File = config.DEFAULT_FILE) -> None:
     """List the archives on this node, oldest first."""
     for one in _archive(file)[0].list():
         header = one.header
-        typer.echo(f"{one.name}  {header['objects']} objects, {header['rows']} rows, {one.bytes} bytes: {header['why']}")
+        typer.echo(
+            f"{one.name}  {header['objects']} objects, {header['rows']} rows, {one.bytes} bytes: {header['why']}"
+        )
 
 
 @cli.command()

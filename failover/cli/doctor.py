@@ -40,7 +40,10 @@ class Finding:
 WANTED = {
     "wal_level": (("logical",), "ALTER SYSTEM SET wal_level = 'logical'; restart Postgres"),
     "track_commit_timestamp": (("on",), "ALTER SYSTEM SET track_commit_timestamp = on; restart Postgres"),
-    "restart_after_crash": (("off",), "ALTER SYSTEM SET restart_after_crash = off; reload: a crash must start fenced (R11)"),
+    "restart_after_crash": (
+        ("off",),
+        "ALTER SYSTEM SET restart_after_crash = off; reload: a crash must start fenced (R11)",
+    ),
     "fsync": (("on",), "ALTER SYSTEM SET fsync = on; reload: without it an acknowledged write may be lost"),
     "full_page_writes": (("on",), "ALTER SYSTEM SET full_page_writes = on; reload"),
 }
@@ -85,12 +88,20 @@ def _folders(settings: Settings) -> list[Finding]:
     for folder in (settings.node.state_dir, settings.node.run_dir):
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(nearest, os.W_OK):
-            found.append(Finding("folder", f"{folder} cannot be written", f"make it, owned by {os.getlogin() if os.isatty(0) else 'this user'}"))
+            found.append(
+                Finding(
+                    "folder",
+                    f"{folder} cannot be written",
+                    f"make it, owned by {os.getlogin() if os.isatty(0) else 'this user'}",
+                )
+            )
             continue
         free = shutil.disk_usage(nearest).free >> 20
         low = free < settings.probes.free_min_mib
         found.append(
-            Finding("folder", f"{folder}, {free} MiB free", f"keep {settings.probes.free_min_mib} MiB free" if low else None)
+            Finding(
+                "folder", f"{folder}, {free} MiB free", f"keep {settings.probes.free_min_mib} MiB free" if low else None
+            )
         )
     return found
 
@@ -102,7 +113,11 @@ def _tls(settings: Settings) -> list[Finding]:
     found = []
     for path in (tls.authority, tls.certificate, tls.key):
         good = os.access(path, os.R_OK)
-        found.append(Finding("TLS", str(path) if good else f"{path} cannot be read", None if good else "see `kine-failover certs`"))
+        found.append(
+            Finding(
+                "TLS", str(path) if good else f"{path} cannot be read", None if good else "see `kine-failover certs`"
+            )
+        )
     return found
 
 
@@ -120,15 +135,25 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
     row = (await sql_files.run(session, "doctor", kine_role=settings.postgres.kine_role))[0]
     version = row["version_num"]
     found = [
-        Finding(what, f"version {row['version']}", None if version >= OLDEST_POSTGRES else "Postgres 15 or later is needed"),
-        Finding(what, f"superuser: {row['superuser']}", None if row["superuser"] else "the supervisor's role must be superuser"),
+        Finding(
+            what, f"version {row['version']}", None if version >= OLDEST_POSTGRES else "Postgres 15 or later is needed"
+        ),
+        Finding(
+            what,
+            f"superuser: {row['superuser']}",
+            None if row["superuser"] else "the supervisor's role must be superuser",
+        ),
     ]
     for name, (good, remedy) in WANTED.items():
         value = row["settings"].get(name)
         found.append(Finding(f"{what} {name}", str(value), None if value in good else remedy))
     slots = int(row["settings"]["max_replication_slots"])
     found.append(
-        Finding(f"{what} max_replication_slots", str(slots), None if slots >= SLOTS_MIN else f"set it to {SLOTS_MIN} or more")
+        Finding(
+            f"{what} max_replication_slots",
+            str(slots),
+            None if slots >= SLOTS_MIN else f"set it to {SLOTS_MIN} or more",
+        )
     )
     keep = row["settings"]["max_slot_wal_keep_size"]
     unbounded = keep == "-1"
@@ -155,7 +180,11 @@ async def _reach(settings: Settings) -> list[Finding]:
     for name, endpoints, remedy in (
         ("peer's supervisor", tuple(map(config.split_endpoint, settings.link.peer)), "start it, or open the port"),
         ("peer's Postgres", settings.postgres.peer_endpoints(), "start it, or open the port and listen_addresses"),
-        ("witness", tuple(map(config.split_endpoint, settings.probes.witnesses)), "a witness that never answers proves nothing"),
+        (
+            "witness",
+            tuple(map(config.split_endpoint, settings.probes.witnesses)),
+            "a witness that never answers proves nothing",
+        ),
     ):
         for host, port in endpoints:
             answer = await tcp.knock(host, port, 2.0)

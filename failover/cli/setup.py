@@ -25,7 +25,9 @@ def init(file: File = config.DEFAULT_FILE) -> None:
     """Begin a new pair on this node: its database becomes the first leader's. Refuses a node that has been one before."""
     settings = config.load(file)
     asyncio.run(_init(settings))
-    typer.echo(f"node {settings.node.number} begins the pair {settings.node.cluster!r}; now `kine-failover join` on the other")
+    typer.echo(
+        f"node {settings.node.number} begins the pair {settings.node.cluster!r}; now `kine-failover join` on the other"
+    )
 
 
 def join(
@@ -64,12 +66,8 @@ async def _init(settings: Settings) -> None:
     postgres = app.own_postgres(settings)
     term = next_term(0, node)
     try:
-        await postgres.found(
-            LineageEntry(clock.new_id(), term, node, Kind.LEAD, "init", time.time_ns() // 1000, 0, 0)
-        )
-        await store.save(
-            Durable(settings.node.cluster, node, clock.new_id(), highest_term=term, role=Role.STARTING)
-        )
+        await postgres.found(LineageEntry(clock.new_id(), term, node, Kind.LEAD, "init", time.time_ns() // 1000, 0, 0))
+        await store.save(Durable(settings.node.cluster, node, clock.new_id(), highest_term=term, role=Role.STARTING))
     finally:
         await postgres.close()
 

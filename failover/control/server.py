@@ -85,7 +85,8 @@ class ControlServer:
         postgres = self._node.memory.postgres
         rows = postgres.lineage if postgres is not None else ()
         return web.json_response(
-            [{name: getattr(row, name) for name in row.__slots__} for row in rows], dumps=lambda x: json.dumps(x, default=str)
+            [{name: getattr(row, name) for name in row.__slots__} for row in rows],
+            dumps=lambda x: json.dumps(x, default=str),
         )
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

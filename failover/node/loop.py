@@ -143,7 +143,8 @@ class Node:
         await self.steps.save(paused_until_us=until_us)
         if seconds <= 0:
             self.memory.lease = self.memory.lease.void(self.ports.clock.now_s())
-        self.ports.history.append("paused" if seconds > 0 else "resumed", f"paused for {seconds:g} s" if seconds > 0 else "resumed")
+        kind, message = ("paused", f"paused for {seconds:g} s") if seconds > 0 else ("resumed", "the pause has ended")
+        self.ports.history.append(kind, message)
         self.say()
         self.wake()
 

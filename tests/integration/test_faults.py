@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from lab import binaries
@@ -270,9 +270,10 @@ async def split(pair: Pair, clients: Clients) -> None:
 
 
 async def until_leads(pair: Pair, node: NodeProcesses) -> None:
-    """Return when this node leads."""
-    await pair.until(
-        f"node {node.number} to lead",
-        lambda both: (both[node.number] or {}).get("role") == "leader"
-        and ((both[node.number] or {}).get("postgres") or {}).get("open"),
-    )
+    """Return when this node leads and serves."""
+
+    def leads(both: Sequence[dict[str, Any] | None]) -> bool:
+        told = both[node.number]
+        return told is not None and told["role"] == "leader" and bool(told["postgres"].get("open"))
+
+    await pair.until(f"node {node.number} to lead", leads)

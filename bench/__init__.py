@@ -1,0 +1,1 @@
+"""The figures that README shows, measured on real parts."""

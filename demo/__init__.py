@@ -1,0 +1,1 @@
+"""Two nodes on loopback: see them fail over, switch over, split and heal."""
