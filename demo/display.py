@@ -86,7 +86,7 @@ class Display:
             ("Kine on", lambda one: f"{one['kine']['target'] or '-'}{' (frozen)' if one['kine']['frozen'] else ''}"),
             ("revision", lambda one: str(one["postgres"].get("revision", ""))),
             ("replication lag", lambda one: _bytes(one["postgres"].get("lag_bytes"))),
-            ("doing", lambda one: _doing(one)),
+            ("doing", _doing),
         ]
         for name, cell in rows:
             table.add_row(name, *("" if one is None else cell(one) for one in both))

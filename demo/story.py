@@ -122,7 +122,7 @@ class Story:
                     f"{one.header['rows']} changes that only node {node.number} had"
                 )
         for node in self.pair.nodes:
-            changes = [write for write in self.clients.writers[node.number].acknowledged]
+            changes = self.clients.writers[node.number].acknowledged
             if changes and changes[-1].acked_s is not None:
                 ago = time.monotonic() - changes[-1].acked_s
                 at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago)

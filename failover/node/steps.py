@@ -160,11 +160,11 @@ class Steps:
         )
         order = LeadOrder(row, fence.clear_revision, self._margin(fence), fence.full)
         written = await self.ports.postgres.lead(order)
+        await self._look()  # before the role is said: a leader whose own row is not seen yet would yield
         self.memory.fenced_fully = fence.full
         self.memory.role = Role.LEADER
         self.memory.hand_over = None
         self.memory.ghosts_under = None
-        await self._look()
         self._say()
         self.ports.history.append(
             "leads", f"leads in term {row.term}: {errand.why}", term=row.term, fence="full" if fence.full else "light",
