@@ -62,7 +62,8 @@ class Relay:
         self._open.set()
 
     async def stop(self) -> None:
-        """Close everything."""
+        """Close everything, cut or not."""
+        self._open.set()
         for dummy in self._dummies:
             dummy.close()
         tasks = [*self._pipes, *([self._accepting] if self._accepting is not None else [])]

@@ -92,7 +92,7 @@ class Policy:
 
 def read(seen: Observation, timing: Timing, policy: Policy) -> Cell:
     """Condense an observation into the cell of the rule table that it lies in."""
-    worth = own_worth(seen)
+    worth = own_worth(seen, timing)
     peer = peer_view(seen, worth, timing)
     alone_by_choice = seen.role is Role.LEADER and not policy.step_down_when_isolated
     return Cell(
@@ -107,7 +107,7 @@ def read(seen: Observation, timing: Timing, policy: Policy) -> Cell:
     )
 
 
-def own_worth(seen: Observation) -> Worth:
+def own_worth(seen: Observation, timing: Timing) -> Worth:
     """Say what the own data is worth; a follower's comes from its lease, a starting node's from its lineage."""
     status, durable = seen.postgres, seen.durable
     if durable.acceptance is not None:
@@ -122,7 +122,8 @@ def own_worth(seen: Observation) -> Worth:
         return Worth.VOIDED if seen.lease.ends_s <= seen.lease.voided_s else Worth.SYNCED
     if status is None or seen.health is not Health.UP:
         led_in_sync = durable.role is Role.LEADER and durable.synced_head is not None and durable.handed_over is None
-        return Worth.SYNCED if led_in_sync else Worth.STALE
+        comes = seen.now_s - seen.started_s < timing.promote_after_s  # it gets its time to come up, or to be looked at
+        return Worth.SYNCED if led_in_sync and not comes else Worth.STALE
     head = status.lineage[-1]
     if head.node != seen.me or durable.handed_over == head.id:
         return Worth.STALE

@@ -170,13 +170,23 @@ class EtcdClient:
         return WriteResult(answer.succeeded, answer.header.revision)
 
     async def _call(self, method: str, request: Any, response: type[Response], timeout_s: float) -> Response:
+        """Ask once. A connection on which no answer comes in time is closed: whatever it still owes would be late."""
+        asking = asyncio.ensure_future(self._ask(method, request, response))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=timeout_s)
+        finally:
+            if not asking.done():
+                asking.cancel()
+                self.close()
+        if not done:
+            raise EtcdError(f"{self.target}: no answer within {timeout_s:g} s")
+        return asking.result()
+
+    async def _ask(self, method: str, request: Any, response: type[Response]) -> Response:
         with _translated(self.target):
-            async with (
-                asyncio.timeout(timeout_s),
-                self._channel.request(
-                    f"/etcdserverpb.{method}", Cardinality.UNARY_UNARY, type(request), response, timeout=timeout_s
-                ) as stream,
-            ):
+            async with self._channel.request(
+                f"/etcdserverpb.{method}", Cardinality.UNARY_UNARY, type(request), response
+            ) as stream:
                 await stream.send_message(request, end=True)
                 answer: Response | None = await stream.recv_message()
                 if answer is None:
@@ -190,10 +200,8 @@ def _translated(target: str) -> Any:
         yield
     except GRPCError as error:
         raise EtcdError(f"{target}: {error.status.name}: {error.message}") from None
-    except (OSError, ProtocolError, StreamTerminatedError) as error:
+    except (OSError, ProtocolError, StreamTerminatedError) as error:  # TimeoutError is an OSError
         raise EtcdError(f"{target}: {str(error) or type(error).__name__}") from None
-    except TimeoutError:
-        raise EtcdError(f"{target}: no answer in time") from None
 
 
 def _end(prefix: str) -> bytes:
