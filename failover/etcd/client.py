@@ -176,6 +176,7 @@ class EtcdClient:
             done, _ = await asyncio.wait({asking}, timeout=timeout_s)
         finally:
             if not asking.done():
+                asking.add_done_callback(_read_error)
                 asking.cancel()
                 self.close()
         if not done:
@@ -192,6 +193,12 @@ class EtcdClient:
                 if answer is None:
                     raise EtcdError("an empty answer")
                 return answer
+
+
+def _read_error(asking: asyncio.Future[Any]) -> None:
+    """Nobody waits for this answer any more: its error is of no interest, and must not be reported as forgotten."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 @contextlib.contextmanager
