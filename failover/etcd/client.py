@@ -207,7 +207,10 @@ def _translated(target: str) -> Any:
         yield
     except GRPCError as error:
         raise EtcdError(f"{target}: {error.status.name}: {error.message}") from None
-    except (OSError, ProtocolError, StreamTerminatedError) as error:  # TimeoutError is an OSError
+    except AttributeError as error:
+        # grpclib 0.4.9 deletes its transport when the connection is lost, and trips over that in a call that begins then.
+        raise EtcdError(f"{target}: the connection was lost ({error})") from None
+    except (OSError, ProtocolError, StreamTerminatedError) as error:
         raise EtcdError(f"{target}: {str(error) or type(error).__name__}") from None
 
 
