@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,7 +14,7 @@ from lab.clients import Clients
 from lab.pair import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from lab.pair import NodeProcesses
 
@@ -85,7 +85,7 @@ class Bench:
         """An orderly reboot of the leader: it hands over, then everything on it ends."""
         leader, other = await self._ready()
         began_s = time.monotonic()
-        await asyncio.to_thread(leader.command, "switchover", "--yes")
+        await asyncio.to_thread(leader.command, "leave")
         leader.stop_supervisor()
         leader.kill_kine()
         await asyncio.to_thread(leader.postgres.stop)
@@ -141,12 +141,18 @@ async def bench(*, extra: Mapping[str, str] | None = None, rows: int = 0) -> Asy
         await pair.start()
         if rows:
             await asyncio.to_thread(fill, await pair.leader(), rows, "filler")
+            await pair.until("the follower to have it", _equal_revisions)
             await pair.until_in_sync()
         made = Bench(pair)
         async with made.clients:
             yield made
     finally:
         await pair.stop()
+
+
+def _equal_revisions(both: Sequence[dict[str, Any] | None]) -> bool:
+    revisions = {(one or {}).get("postgres", {}).get("revision", node) for node, one in enumerate(both)}
+    return len(revisions) == 1 and max(revisions) >= ROWS
 
 
 def fill(node: NodeProcesses, rows: int, name: str) -> None:

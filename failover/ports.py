@@ -66,6 +66,7 @@ class RejoinOrder:
     parting_revision: int  # contents of every id from here on are compared, not only their presence; 0 compares all
     subscription: str  # name of the new subscription, its slot and the standby name
     reason: str
+    archived: str | None = None  # the archive that holds what only this node has, made after its fence
 
 
 @dataclass(frozen=True, slots=True)

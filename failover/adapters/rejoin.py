@@ -152,8 +152,14 @@ class Rejoiner:
     async def _keep(
         self, own: Session, order: RejoinOrder, difference: Difference, head: str
     ) -> tuple[str | None, int]:
-        """Archive the rows that are only here, before they go (R2). Returns the archive and the number of rows."""
-        rows = [row_line(row) async for row in _rows(own, difference.extra) if _is_of_a_client(row["name"])]
+        """Archive the rows that are only here, before they go (R2). Returns the archive and the number of rows.
+
+        Rows below the parting point are common history that the leader has compacted away.
+        """
+        if order.archived is not None:
+            return order.archived, 0
+        extra = [id_ for id_ in difference.extra if id_ >= order.parting_revision]
+        rows = [row_line(row) async for row in _rows(own, extra) if _is_of_a_client(row["name"])]
         if not rows:
             return None, 0
         header = {
@@ -223,7 +229,7 @@ async def compare(own: Session, leader: Session, parting: int) -> Difference:
     return Difference(sum(rows for rows, _ in mine.values()) + total, total, extra, missing)
 
 
-async def _digests(session: Session, parting: int) -> dict[int, tuple[int, str]]:
+async def _digests(session: Session, parting: int) -> dict[int, tuple[int, int]]:
     rows = await sql_files.run(session, "digest", parting=parting)
     return {row["chunk"]: (row["rows"], row["digest"]) for row in rows}
 

@@ -106,6 +106,17 @@ def resync(file: File = config.DEFAULT_FILE, *, yes: Yes = False) -> None:
     typer.echo("this node follows; `kine-failover history` says what was copied")
 
 
+def leave(file: File = config.DEFAULT_FILE) -> None:
+    """Before this machine shuts down or reboots: give leadership away, and let the other node go on alone at once."""
+
+    def through(told: dict[str, Any]) -> bool:
+        peer = told["peer"]
+        return told["role"] != "leader" and not (peer["view"] == "leads" and peer.get("sync") == "in_sync")
+
+    _act(file, "/leave", through)
+    typer.echo("this node may go now")
+
+
 def pause(
     file: File = config.DEFAULT_FILE,
     seconds: Annotated[float, typer.Option("--for", min=1, max=7 * 86400, help="seconds; it ends by itself")] = 3600,

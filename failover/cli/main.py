@@ -31,7 +31,7 @@ cli.add_typer(config_cli, name="config", help="Check or show the configuration."
 
 for command in (
     setup.init, setup.join, setup.certs, ask.status, ask.watch, ask.history, ask.switchover, ask.failover,
-    ask.pause, ask.resume, ask.resync, doctor.doctor,
+    ask.leave, ask.pause, ask.resume, ask.resync, doctor.doctor,
 ):  # fmt: skip
     cli.command()(command)
 

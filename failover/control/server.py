@@ -41,6 +41,7 @@ class ControlServer:
                 web.get("/events", self._events),
                 web.get("/lineage", self._lineage),
                 web.post("/pause", self._pause),
+                web.post("/leave", self._leave),
                 *(web.post(f"/{request}", self._request) for request in Request),
             ]
         )
@@ -98,6 +99,10 @@ class ControlServer:
 
     async def _request(self, request: web.Request) -> web.Response:
         why = self._node.ask(Request(request.path.strip("/")))
+        return _refuse(why) if why is not None else web.json_response({"taken": True})
+
+    async def _leave(self, _: web.Request) -> web.Response:
+        why = self._node.leave()
         return _refuse(why) if why is not None else web.json_response({"taken": True})
 
     async def _pause(self, request: web.Request) -> web.Response:

@@ -52,6 +52,7 @@ def status(node: Node) -> dict[str, Any]:
         ],
         "lease_s": _finite(max(0.0, memory.lease.ends_s - seen.now_s)) if memory.lease.head else None,
         "isolated": memory.isolated,
+        "leaving": memory.leaving,
         "disk_nearly_full": memory.disk_nearly_full,
         "clock": {"offset_us": clock.offset_us, "uncertainty_us": clock.uncertainty_us},
         "progress": None

@@ -57,5 +57,6 @@ class Observation:
     request: Request | None = None
     switching: SwitchPhase | None = None
     disk_nearly_full: bool = False
+    leaving: bool = False  # the machine is about to shut down
     clock_offset_us: int = 0  # node 1's wall clock minus node 0's
     clock_uncertainty_us: int = 0

@@ -119,4 +119,6 @@ def why_renounce(seen: Observation, timing: Timing, policy: Policy) -> str | Non
         return "paused"
     if seen.disk_nearly_full:
         return "the disk is nearly full"
+    if seen.leaving:
+        return "this machine is about to shut down"
     return "this node is cut off" if seen.isolated else None

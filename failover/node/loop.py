@@ -137,6 +137,15 @@ class Node:
             self.wake()
         return why
 
+    def leave(self) -> str | None:
+        """Prepare for the end of this machine: a leader gives leadership away, a follower lets the leader go on alone.
+
+        Returns why leadership cannot be given away, None when it is or need not be. It ends with this run.
+        """
+        self.memory.leaving = True
+        self.wake()
+        return self.ask(Request.SWITCHOVER) if self.memory.role is Role.LEADER else None
+
     async def pause(self, seconds: float) -> None:
         """Stop promotion, switchover and verdicts of the pair for so long; 0 resumes, which voids the lease (R18)."""
         until_us = self.ports.clock.wall_us() + int(seconds * 1e6) if seconds > 0 else 0

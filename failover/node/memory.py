@@ -51,6 +51,7 @@ class Memory:
     fenced_fully: bool = False
     isolated: bool = False
     disk_nearly_full: bool = False
+    leaving: bool = False
     request: Request | None = None
     switching: SwitchPhase | None = None
     hand_over: HandOver | None = None
@@ -112,6 +113,7 @@ class Memory:
             request=self.request,
             switching=self.switching,
             disk_nearly_full=self.disk_nearly_full,
+            leaving=self.leaving,
             clock_offset_us=clock.offset_us if self.me == 0 else -clock.offset_us,
             clock_uncertainty_us=clock.uncertainty_us,
         )

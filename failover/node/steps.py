@@ -308,12 +308,14 @@ class Steps:
         assert memory.heard is not None
         leader = memory.heard.heartbeat
         mine = seen.postgres.lineage if seen.postgres is not None else ()
-        split = memory.durable.acceptance is not None
+        acceptance = memory.durable.acceptance
+        led = bool(mine) and mine[-1].node == memory.me
         order = RejoinOrder(
             leader_head=leader.head,
             parting_revision=parting_revision(mine, memory.peer_lineage) if mine else 0,
             subscription=f"kf_{memory.me}_{self.ports.clock.new_id()[:8]}",
             reason=errand.why,
+            archived=acceptance.archive if acceptance is not None else None,
         )
         report = await self.ports.rejoin.rejoin(order, self._progress)
         memory.progress = None
@@ -323,7 +325,7 @@ class Steps:
         await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)
         memory.hand_over = None
         # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13).
-        memory.ghosts_under = memory.head if report.only_here and not split else None
+        memory.ghosts_under = memory.head if report.only_here and led else None
         self.ports.history.append(
             "rejoined",
             f"follows again ({report.kind}): {report.rows_copied} rows copied, {report.rows_deleted} deleted",
