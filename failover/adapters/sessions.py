@@ -78,7 +78,7 @@ class Sessions:
             keepalives_interval=1,
             keepalives_count=3,
             tcp_user_timeout=5000,
-            options="-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c search_path=public",
+            options="-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c search_path=public -c jit=off",
             **options,
         )
 
