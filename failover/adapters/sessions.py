@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 SESSIONS_MAX = 6
 APPLICATION = "kine-failover"
+OPTIONS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "synchronous_commit=local",
+        "lock_timeout=5s",
+        "client_min_messages=warning",
+        "search_path=public",
+        "jit=off",
+    )  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Sessions:
             keepalives_interval=1,
             keepalives_count=3,
             tcp_user_timeout=5000,
-            options="-c synchronous_commit=local -c lock_timeout=5s -c client_min_messages=warning -c search_path=public -c jit=off",
+            options=OPTIONS,
             **options,
         )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Mode,
         PeerProbe,
         PostgresStatus,
+        Subscription,
         SwitchPhase,
         Verdict,
     )
@@ -27,6 +28,35 @@ if TYPE_CHECKING:
     from failover.ports import Progress
 
 SENT_KEPT = 128  # own heartbeats whose echo is still of use
+
+
+HEARD_LATELY_S = 1.0
+STREAM_PATIENCE_S = 10.0  # a leader is heard, and its stream says nothing for so long
+APPLY_ERRORS_MAX = 3
+
+
+@dataclass(slots=True)
+class StreamWatch:
+    """Whether a subscription cannot go on by itself: its slot is lost, or applying fails again and again."""
+
+    name: str = ""
+    alive_s: float = NEVER
+    errors_before: int = 0
+    failed: bool = False
+
+    def look(self, subscription: Subscription | None, now_s: float, *, leader_heard: bool) -> None:
+        """Take a look at the subscription in."""
+        if subscription is None or subscription.name != self.name or not leader_heard:
+            same = subscription is not None and subscription.name == self.name
+            self.name = subscription.name if subscription is not None else ""
+            self.errors_before = (
+                subscription.apply_errors if subscription is not None and not same else self.errors_before
+            )
+            self.alive_s, self.failed = now_s, self.failed and same
+            return
+        self.alive_s = max(self.alive_s, now_s - subscription.heard_age_s)
+        silent = now_s - self.alive_s > STREAM_PATIENCE_S
+        self.failed = self.failed or silent or subscription.apply_errors - self.errors_before >= APPLY_ERRORS_MAX
 
 
 @dataclass(slots=True)
@@ -47,7 +77,7 @@ class Memory:
     probes: deque[PeerProbe] = field(default_factory=lambda: deque(maxlen=2))
     stalled_s: float = NEVER
     lease: Lease = VOID
-    stream_failed: bool = False
+    stream: StreamWatch = field(default_factory=StreamWatch)
     fenced_fully: bool = False
     isolated: bool = False
     disk_nearly_full: bool = False
@@ -106,7 +136,7 @@ class Memory:
             probes=tuple(self.probes),
             stalled_s=self.stalled_s,
             lease=self.lease,
-            stream_failed=self.stream_failed,
+            stream_failed=self.stream.failed,
             fenced_fully=self.fenced_fully,
             isolated=self.isolated,
             paused=self.durable.paused_until_us > wall_us or self.peer_pause_ends_s > now_s,
@@ -159,6 +189,8 @@ class Memory:
         self.health = Health.UP
         ages = [status.subscription.heard_age_s] if status.subscription is not None else []
         ages += [status.standby.heard_age_s] if status.standby is not None else []
+        heard = self.heard is not None and now_s - self.heard.at_s < HEARD_LATELY_S
+        self.stream.look(status.subscription, now_s, leader_heard=heard)
         for age_s in ages:
             self.peer_postgres_seen_s = max(self.peer_postgres_seen_s, now_s - age_s)
         if self.heard is not None and self.heard.heartbeat.head == self.head:

@@ -320,7 +320,6 @@ class Steps:
         report = await self.ports.rejoin.rejoin(order, self._progress)
         memory.progress = None
         memory.lease = memory.lease.renounce()
-        memory.stream_failed = False
         await self._look()
         await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)
         memory.hand_over = None
