@@ -28,7 +28,7 @@ OPTIONS = " ".join(
         "client_min_messages=warning",
         "search_path=public",
         "jit=off",
-    )  # fmt: skip
+    )
 )
 
 
