@@ -72,15 +72,21 @@ async def restart_supervisor(pair: SimPair) -> None:
     await pair.quiet(0.5)
 
 
-async def leader_in_pause(pair: SimPair) -> None:
+async def hang_postgres(pair: SimPair) -> None:
     leader = pair.leader()
-    node = pair.nodes[leader]
-    assert node is not None
-    await node.pause(5)
-    pair.world.kill_postgres(leader)
+    pair.power_off(1 - leader)
     await pair.quiet(2)
-    pair.world.start_postgres(leader)
-    await pair.quiet(5)
+    pair.world.machines[leader].postgres.hung = True
+    await pair.quiet(4)
+    pair.world.machines[leader].postgres.hung = False
+    pair.start(1 - leader)
+
+
+async def stall_leader(pair: SimPair) -> None:
+    leader = pair.leader()
+    pair.world.machines[leader].stalled = True
+    await pair.quiet(6)
+    pair.world.machines[leader].stalled = False
 
 
 # What makes each plan run; late_fence needs rows that only the old leader has (test_holes.py).
@@ -90,10 +96,10 @@ BRINGS: dict[str, Bring] = {
     "resume": restart_supervisor,
     "go_alone": lose_follower,
     "enter_sync": lose_follower,
-    "suspend": leader_in_pause,
+    "suspend": hang_postgres,
     "hand_over": lose_leaders_postgres,
     "switchover": switch,
-    "yield": split,
+    "yield": stall_leader,
     "lose": split,
     "win": split,
     "rejoin": lose_leader,
@@ -121,6 +127,7 @@ def test_a_crash_before_any_step_is_survived(simulate: Simulate, plan: Plan, ste
         pair.before_step = before
         await BRINGS[plan.name](pair)
         await pair.quiet(3)
+        assert crashed, f"{plan.name}/{step} was never reached"
         for node in (0, 1):
             pair.start(node)
         # A crash during a recovery is a second fault: what one side acknowledged may be in an archive then.
