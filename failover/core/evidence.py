@@ -212,6 +212,8 @@ def peer_view(seen: Observation, worth: Worth, timing: Timing) -> Peer:
     heard, now = seen.heard, seen.now_s
     if heard is not None and now - heard.at_s < 2 * timing.heartbeat_s:
         said = _said(heard.heartbeat)
+        if said in (Peer.FOLLOWS, Peer.STARTS) and _was_told(seen, timing):
+            return Peer.PROMOTES
         if said is not Peer.UNSURE and not (said is Peer.HANDS_OVER and _must_not_take(seen, worth)):
             return said
         # A supervisor that has just started has not looked yet: as long as its Postgres is seen, it gets its time.
@@ -261,6 +263,13 @@ def _said(heartbeat: Heartbeat) -> Peer:
     if heartbeat.role is Role.PROMOTING:
         return Peer.PROMOTES
     return Peer.FOLLOWS if heartbeat.role is Role.FOLLOWER else Peer.STARTS
+
+
+def _was_told(seen: Observation, timing: Timing) -> bool:
+    """Whether the peer has lately been told to take over: it is about to lead, even if it does not say so yet."""
+    head = seen.postgres.lineage[-1].id if seen.postgres is not None and seen.postgres.lineage else None
+    gave = head is not None and seen.durable.handed_over == head
+    return gave and seen.role is Role.STARTING and seen.now_s - seen.started_s < timing.degrade_after_s
 
 
 def _must_not_take(seen: Observation, worth: Worth) -> bool:

@@ -165,7 +165,7 @@ class Heartbeat:
     hand_over: HandOver | None = None
     switching: SwitchPhase | None = None
     frozen: bool = False  # its Kine is frozen
-    verdict: Verdict | None = None  # node 0's proposal
+    verdict: Verdict | None = None  # node 0's proposal, and node 1's consent to it
     acceptance: Acceptance | None = None
     ghosts_under: str | None = None  # leader's head under which the sender had rows that the leader lacked (R13)
 
@@ -245,6 +245,7 @@ class Heard:
     heartbeat: Heartbeat
     at_s: float  # when the newest heartbeat arrived
     echoed_sent_s: float | None  # own send time of the newest heartbeat that the peer has echoed, this run's only
+    echoes_this_run: bool = False  # the peer had heard this run when it sent it
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from failover.core.clocks import UNKNOWN_US
 from failover.core.verdict import ClockOffset, SplitPolicy, Summary, decide_split
 
 if TYPE_CHECKING:
@@ -25,11 +26,19 @@ class Move(StrEnum):
 
 
 def propose(seen: Observation, policy: SplitPolicy, preferred_node: int) -> Verdict | None:
-    """Compute the verdict that node 0 puts into its heartbeats; None for node 1, and while nothing can be compared."""
-    if seen.me != 0 or seen.heard is None or seen.postgres is None or not seen.peer_lineage:
+    """Return the verdict to put into the own heartbeats: node 0 computes it, node 1 consents to what it hears.
+
+    None while nothing can be compared, the offset of the clocks included: the caller keeps what was proposed for as long
+    as it concerns the two sides that meet, so that one run of node 0 never proposes two.
+    """
+    if seen.heard is None or seen.postgres is None or not seen.peer_lineage:
         return None
     theirs = seen.heard.heartbeat
     if seen.durable.acceptance is not None or theirs.acceptance is not None:
+        return None
+    if seen.me == 1:
+        return theirs.verdict if theirs.verdict is not None and concerns(theirs.verdict, seen) else None
+    if seen.clock_uncertainty_us >= UNKNOWN_US:
         return None
     mine = Summary(0, seen.postgres.lineage, seen.postgres.last_change, seen.postgres.changes)
     peer = Summary(1, seen.peer_lineage, theirs.last_change, theirs.changes)
@@ -37,12 +46,15 @@ def propose(seen: Observation, policy: SplitPolicy, preferred_node: int) -> Verd
     return decide_split((mine, peer), clocks, policy, preferred_node)
 
 
-def next_move(seen: Observation, proposal: Verdict | None) -> tuple[Move, Verdict | None]:
-    """Return the move and the verdict that it is made under."""
+def next_move(seen: Observation, verdict: Verdict | None) -> tuple[Move, Verdict | None]:
+    """Return the move and the verdict that it is made under; `verdict` is what this node proposes or consents to.
+
+    Node 0 loses only by a verdict to which node 1 has consented in this run: an earlier run may have proposed another,
+    and node 1 may have accepted that one. A consent says that it has not, and only node 0 could propose again.
+    """
     assert seen.heard is not None
     assert seen.postgres is not None
     theirs = seen.heard.heartbeat
-    head = seen.postgres.lineage[-1].id
     own = seen.durable.acceptance
     if own is not None:
         done = own.final_revision is not None and own.archive is not None
@@ -52,12 +64,16 @@ def next_move(seen: Observation, proposal: Verdict | None) -> tuple[Move, Verdic
         known = any(entry.id == yes.verdict.winner_head for entry in seen.postgres.lineage)
         ready = yes.verdict.winner == seen.me and known and yes.final_revision is not None and yes.archive is not None
         return (Move.WIN if ready else Move.WAIT), yes.verdict
-    verdict = proposal or theirs.verdict
-    if verdict is not None and verdict.loser == seen.me and _is_of_now(verdict, head, theirs.head):
-        return Move.LOSE, verdict
+    if verdict is not None and verdict.loser == seen.me and concerns(verdict, seen):
+        agreed = seen.me == 1 or (seen.heard.echoes_this_run and theirs.verdict == verdict)
+        return (Move.LOSE if agreed else Move.WAIT), verdict
     return Move.WAIT, verdict
 
 
-def _is_of_now(verdict: Verdict, own_head: str, their_head: str) -> bool:
+def concerns(verdict: Verdict, seen: Observation) -> bool:
     """Whether the verdict speaks of the two heads that meet here, not of an earlier meeting."""
-    return verdict.loser_head == own_head and verdict.winner_head == their_head
+    if seen.postgres is None or not seen.postgres.lineage or seen.heard is None:
+        return False
+    heads = (seen.postgres.lineage[-1].id, seen.heard.heartbeat.head)
+    told = (verdict.winner_head, verdict.loser_head)
+    return heads == (told if verdict.winner == seen.me else told[::-1])

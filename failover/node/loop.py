@@ -19,8 +19,9 @@ from failover.core.lease import NEVER
 from failover.core.lineage import Relation
 from failover.core.model import HandOver, Health, Kind, Role
 from failover.core.observation import Request
+from failover.core.plans import Step
 from failover.core.requests import refusal
-from failover.core.resolve import Move, next_move, propose
+from failover.core.resolve import Move, concerns, next_move, propose
 from failover.core.rules import Decision, Rule, decide
 from failover.core.speak import Words, compose, ready, why_renounce
 from failover.core.verdict import SplitPolicy
@@ -327,11 +328,10 @@ class Node:
             log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
         self.cell, self.rule = cell, rule
         self.memory.asks_renounce = rule.decision is Decision.ASK_RENOUNCE
-        self.memory.verdict = (
-            propose(seen, self.settings.split, self.settings.preferred_node)
-            if (rule.decision is Decision.RESOLVE)
-            else None
-        )
+        if rule.decision is not Decision.RESOLVE:
+            self.memory.verdict = None
+        elif seen.me == 1 or self.memory.verdict is None or not concerns(self.memory.verdict, seen):
+            self.memory.verdict = propose(seen, self.settings.split, self.settings.preferred_node)
         if self.running is not None:
             plan, decision, task = self.running
             same = rule.decision is decision
@@ -473,7 +473,8 @@ class Node:
         self._failed = errand.rule
         self._retry_at_s = self.ports.clock.now_s() + self._retry_s
         self._retry_s = min(RETRY_MAX_S, self._retry_s * 2)
-        handed_over = self.memory.hand_over is not None
+        # A word that was given stands: nothing that came before it is undone.
+        handed_over = Step.HAND_OVER in plan.steps and self.memory.hand_over is not None
         if plan.undo and not handed_over:
             for step in plan.undo:
                 try:

@@ -159,7 +159,7 @@ class Memory:
         if sent is not None:
             self.samples.append(sample(sent[1], heartbeat.echo_wall_us, heartbeat.wall_us, wall_us))
         echoed_s = sent[0] if sent is not None and sent[2] else None
-        self.heard = Heard(heartbeat, now_s, echoed_s)
+        self.heard = Heard(heartbeat, now_s, echoed_s, heartbeat.echo_boot == self.boot)
         if heartbeat.lineage:
             self.peer_lineage = heartbeat.lineage
         elif heartbeat.head == self.head and self.postgres is not None:

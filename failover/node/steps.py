@@ -268,7 +268,7 @@ class Steps:
         assert head is not None, "only a leader that was in sync gives its leadership away"
         await self.save(handed_over=head, role=Role.STARTING, synced_head=None)
         memory.hand_over = HandOver(errand.why, drained, revision)
-        memory.role = Role.STARTING
+        memory.role, memory.started_s = Role.STARTING, self.ports.clock.now_s()
         memory.switching = None
         self._say()
         self.ports.history.append(
