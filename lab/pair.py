@@ -71,7 +71,7 @@ class NodeProcesses:
         """Start `kine-failover run`."""
         with self.log.open("ab") as log:
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-m", "failover.cli.main", "run", "--config", str(self.config)],
+                [sys.executable, "-m", "failover.supervisor", "--config", str(self.config)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 

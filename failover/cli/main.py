@@ -5,14 +5,14 @@ Exit codes: 0 done, 1 refused or not possible now, 2 bad usage or configuration,
 
 from __future__ import annotations
 
-import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from failover import __version__, config, logs
+from failover import __version__, config
 from failover.cli import ask, divergence, doctor, setup
 from failover.cli.outcome import NO_ANSWER, REFUSED, USAGE, RefusedError, UnreachableError
 from failover.config import ConfigError
@@ -41,11 +41,8 @@ File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONF
 @cli.command()
 def run(file: File = config.DEFAULT_FILE) -> None:
     """Run this node's supervisor until SIGTERM; Kine goes on after that."""
-    settings = config.load(file)
-    logs.configure(settings.log.format, settings.log.level)
-    from failover import app  # noqa: PLC0415 - only here is all of it needed
-
-    asyncio.run(app.run(settings))
+    # The same process goes on as the supervisor alone: it runs for years, and needs none of the command line.
+    os.execv(sys.executable, [sys.executable, "-m", "failover.supervisor", "--config", str(file)])  # noqa: S606
 
 
 @cli.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from failover.core.evidence import HEARD, LOST, Cell, Peer, Postgres, Stream, Worth
@@ -288,6 +289,7 @@ RULES = STARTING + FOLLOWER + LEADER + PROMOTING + RESYNCING + DEMOTING + HALTED
 _BY_ROLE = {role: tuple(rule for rule in RULES if rule.role is role) for role in Role}
 
 
+@lru_cache(maxsize=4096)
 def decide(cell: Cell) -> Rule:
     """Return the one row that speaks of this cell."""
     rows = [rule for rule in _BY_ROLE[cell.role] if rule.matches(cell)]
