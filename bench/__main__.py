@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 FAST = {"timing": 'preset = "fast"'}
 
 
@@ -130,6 +132,17 @@ def save(rows: list[Row]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     ordered = [known[name] for name in TARGETS if name in known]
     RESULTS.write_text(json.dumps({"machine": machine, "rows": ordered}, indent=1) + "\n", encoding="utf-8")
+    publish(ordered)
+
+
+def publish(rows: list[dict[str, Any]]) -> None:
+    """Put the results file's rows into README.md."""
+    lines = ["| | unit | runs | min | median | max | to reach |", "|---|---|---|---|---|---|---|"]
+    names = ("name", "unit", "runs", "min", "median", "max", "target")
+    lines += ["| " + " | ".join(str(row[name]) for name in names) + " |" for row in rows]
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:

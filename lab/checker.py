@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]  # id, name, created, deleted, create_revision, prev_revision, lease, value, old_value
 ID, NAME, DELETED, VALUE = 0, 1, 3, 7
+# A new watch's first batch does not wait for a lower id that is still being committed (Kine 0.17.5): an event right after
+# the list that it follows may be missed for good, with one Kine and no failover as well.
+FIRST_BATCH = 30
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ def _watch(number: int, watcher: Watcher, rows: Sequence[Row], report: Report) -
         if not revisions:
             continue
         expected = {one for one in changes if listed.revision < one <= revisions[-1]}
-        missed = sorted(expected - set(revisions))
+        missed = sorted(one for one in expected - set(revisions) if one > listed.revision + FIRST_BATCH)
         if missed and life == len(watcher.lives):
             report.complaints.append(
                 f"watcher {number}, life {life}: {len(missed)} events never came, first {missed[0]} {changes[missed[0]]}"
@@ -86,6 +89,8 @@ def _watch(number: int, watcher: Watcher, rows: Sequence[Row], report: Report) -
     ghosts = sorted(set(believed) - set(truth))
     if ghosts:
         report.complaints.append(f"watcher {number} believes in {len(ghosts)} ghosts, first {ghosts[0]}")
-    missing = sorted(set(truth) - set(believed))
+    listed_at = watcher.lives[-1].revision if watcher.lives else 0
+    unsure = range(listed_at, listed_at + FIRST_BATCH)
+    missing = sorted(name for name in set(truth) - set(believed) if truth[name] not in unsure)
     if missing:
         report.complaints.append(f"watcher {number} does not know {len(missing)} keys, first {missing[0]}")

@@ -26,10 +26,10 @@ class Clients:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for writer in self.writers:
-            await self._stack.enter_async_context(writer)
         for watcher in self.watchers:
             await self._stack.enter_async_context(watcher)
+        for writer in self.writers:
+            await self._stack.enter_async_context(writer)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -186,7 +187,8 @@ class Pair:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="kine-failover-"))
         self.folder.chmod(0o755)
         names = [f"{what}-{node}" for what in ("postgres", "link", "to-postgres", "to-link") for node in (0, 1)]
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self._reserved = Reservation(len(names))
+        self.ports = dict(zip(names, self._reserved.ports, strict=True))
         self.network = Network()
         self.nodes = (NodeProcesses(self, 0), NodeProcesses(self, 1))
 
@@ -195,7 +197,7 @@ class Pair:
         node, peer = self.nodes[number], 1 - number
         ports = self.ports
         sections = {
-            "node": f'cluster = "lab"\nnumber = {number}\nstate_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
+            "node": f'cluster = "{self.folder.name}"\nnumber = {number}\nstate_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
             "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\npeer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
             "postgres": f'own = "{node.postgres.conninfo()}"\n'
             f'peer = "{self.nodes[peer].postgres.conninfo(host="127.0.0.1", port=ports[f"to-postgres-{peer}"])}"',
@@ -265,6 +267,7 @@ class Pair:
         for node in self.nodes:
             node.thaw()
             node.kill()
+        self._reserved.release()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -285,20 +288,49 @@ def _in_sync(both: Sequence[dict[str, Any] | None]) -> bool:
     )
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody uses now, below the ephemeral range so that no client takes them."""
-    ports: list[int] = []
-    start = 20000 + (os.getpid() * 37 + time.monotonic_ns() // 1000) % 10000
-    candidate = start
-    while len(ports) < count:
-        candidate = 20000 + (candidate - 20000 + 1) % 12000
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-        ports.append(candidate)
-    return ports
+class Reservation:
+    """Ports of loopback that nobody uses, and that no other pair takes: pairs run side by side, and their nodes restart.
+
+    They lie below the ephemeral range, so that no client takes them. A lock on a file a port is held as long.
+    """
+
+    def __init__(self, count: int) -> None:
+        folder = Path(tempfile.gettempdir()) / f"kine-failover-ports-{os.geteuid()}"
+        folder.mkdir(exist_ok=True)
+        self.ports: list[int] = []
+        self._locks: list[int] = []
+        for port in range(20000, 32000):
+            if len(self.ports) == count:
+                return
+            lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600)
+            if _locked(lock) and _free(port):
+                self.ports.append(port)
+                self._locks.append(lock)
+            else:
+                os.close(lock)
+        raise RuntimeError("no free ports between 20000 and 32000")
+
+    def release(self) -> None:
+        """Give them back."""
+        while self._locks:
+            os.close(self._locks.pop())
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

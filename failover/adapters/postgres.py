@@ -325,15 +325,13 @@ def standby_name(setting: str) -> str:
 
 
 async def close_role(session: psycopg.AsyncConnection[Any], term: int, kine_role: str) -> None:
-    """Close Kine's role under `term`, then end its sessions: those that wait for the follower last."""
+    """Close Kine's role under `term`, then end its sessions and return when all are gone."""
     await sql_files.run(session, "close_role", term=term, kine_role=kine_role)
-    for waiting in (False, True):
-        while True:
-            await sql_files.run(session, "end_sessions", kine_role=kine_role, waiting=waiting)
-            left = (await sql_files.run(session, "count_sessions", kine_role=kine_role))[0]
-            if not left["sessions"] or (not waiting and left["sessions"] == left["waiting"]):
-                break
-            await asyncio.sleep(POLL_S)
+    while True:
+        await sql_files.run(session, "end_sessions", kine_role=kine_role)
+        if not (await sql_files.run(session, "count_sessions", kine_role=kine_role))[0]["sessions"]:
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def until_flushed(session: psycopg.AsyncConnection[Any], standby: str, lsn: int) -> None:

@@ -253,7 +253,9 @@ async def test_wrong_cluster_is_refused_and_changes_nothing(running_pair: Start)
         follower = pair.other(leader)
         follower.stop_supervisor()
         text = follower.config.read_text(encoding="utf-8")
-        follower.config.write_text(text.replace('cluster = "lab"', 'cluster = "other"'), encoding="utf-8")
+        follower.config.write_text(
+            text.replace(f'cluster = "{pair.folder.name}"', 'cluster = "other"'), encoding="utf-8"
+        )
         refused = await asyncio.to_thread(follower.command, "run", check=False)
         assert refused.returncode == 1
         assert "other" in refused.stderr
