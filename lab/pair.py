@@ -197,8 +197,10 @@ class Pair:
         node, peer = self.nodes[number], 1 - number
         ports = self.ports
         sections = {
-            "node": f'cluster = "{self.folder.name}"\nnumber = {number}\nstate_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
-            "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\npeer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
+            "node": f'cluster = "{self.folder.name}"\nnumber = {number}\n'
+            f'state_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
+            "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\n'
+            f'peer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
             "postgres": f'own = "{node.postgres.conninfo()}"\n'
             f'peer = "{self.nodes[peer].postgres.conninfo(host="127.0.0.1", port=ports[f"to-postgres-{peer}"])}"',
             "kine": f'program = "{binaries.kine()}"\n'

@@ -72,14 +72,12 @@ class PeerLink:
         self._received, self._closed = received, closed
         application = web.Application(client_max_size=wire.BYTES_MAX)
         application.router.add_get(ROUTE, self._serve)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
         context = self._server_context()
         for host, port in self._settings.listen:
             try:
-                await web.TCPSite(
-                    self._runner, host, port, ssl_context=context, backlog=16, shutdown_timeout=0.1
-                ).start()
+                await web.TCPSite(self._runner, host, port, ssl_context=context, backlog=16).start()
             except OSError as error:
                 await self.stop()
                 raise PortError(f"cannot listen on {host}:{port}: {error.strerror}; see [link] listen") from None

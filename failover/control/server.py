@@ -45,7 +45,7 @@ class ControlServer:
                 *(web.post(f"/{request}", self._request) for request in Request),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
             before = os.umask(0o177)
             try:
-                await web.UnixSite(self._runner, str(self._path), shutdown_timeout=0.1).start()
+                await web.UnixSite(self._runner, str(self._path)).start()
             finally:
                 os.umask(before)
         except OSError as error:

@@ -65,6 +65,7 @@ class Stream(StrEnum):
     STUCK = "stuck"  # leader: a commit waits for longer than degrade_after
     RENOUNCED = "renounced"  # leader: the follower has given in_sync up
     GHOSTS = "ghosts"  # leader, promoted lightly: the old leader had rows that this data lacks
+    CRAMPED = "cramped"  # leader: in sync, and its own disk is nearly full
     BROKEN = "broken"  # follower: no subscription, or one that cannot go on
 
 
@@ -200,7 +201,9 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
     if seen.sync is Sync.IN_SYNC:
         if heard is not None and heard.renounced == head:
             return Stream.RENOUNCED
-        return Stream.STUCK if status.oldest_wait_s > timing.degrade_after_s else Stream.FLOWING
+        if status.oldest_wait_s > timing.degrade_after_s:
+            return Stream.STUCK
+        return Stream.CRAMPED if seen.disk_nearly_full else Stream.FLOWING
     ready = heard is not None and heard.ready_for == head and heard.role is Role.FOLLOWER
     streams = status.standby is not None and status.standby.streaming
     wanted = policy.mode is Mode.ZERO_LOSS

@@ -38,7 +38,7 @@ def _refuse_switchover(cell: Cell) -> str | None:
         return "the pair is paused; resume first"
     if cell.peer is not Peer.FOLLOWS:
         return f"the peer is {cell.peer}; it must follow"
-    if cell.worth is not Worth.SYNCED or cell.stream is not Stream.FLOWING:
+    if cell.worth is not Worth.SYNCED or cell.stream not in (Stream.FLOWING, Stream.CRAMPED):
         return "the follower is not in sync yet; see `kine-failover status`"
     if cell.postgres is not Postgres.OPEN:
         return "this node's Postgres is not serving"

@@ -32,6 +32,7 @@ class Decision(StrEnum):
     PROMOTE = "promote"
     REOPEN = "reopen"
     SUSPEND = "suspend"
+    SWITCH = "switch"  # a planned switchover that nobody had to ask for
     GO_ALONE = "go_alone"
     ENTER_SYNC = "enter_sync"
     LATE_FENCE = "late_fence"
@@ -248,7 +249,16 @@ LEADER = (
           peer=NO_RIVAL - LOST, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED, stream=Stream.STUCK),
     _rule("lead/in-sync", L, D.CARRY_ON, "in sync",
           peer=NO_RIVAL - LOST, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED,
-          stream=_but(Stream.RENOUNCED, Stream.STUCK, Stream.GHOSTS)),
+          stream=_but(Stream.RENOUNCED, Stream.STUCK, Stream.GHOSTS, Stream.CRAMPED)),
+    _rule("lead/cramped", L, D.SWITCH, "its disk is nearly full and the follower's is not: a full one would make Kine lie (R20)",
+          peer=P.FOLLOWS, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED, stream=Stream.CRAMPED,
+          paused=False),
+    _rule("lead/cramped-paused", L, D.CARRY_ON, "a paused pair changes no role (I10)",
+          peer=P.FOLLOWS, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED, stream=Stream.CRAMPED,
+          paused=True),
+    _rule("lead/cramped-alone", L, D.CARRY_ON, "its disk is nearly full, and nobody is heard who could lead",
+          peer=NO_RIVAL - LOST - {P.FOLLOWS}, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED,
+          stream=Stream.CRAMPED),
     _rule("lead/ready", L, D.ENTER_SYNC, "the follower has caught up (R9)",
           peer=P.FOLLOWS, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=_but(W.SYNCED),
           stream=Stream.READY),
@@ -301,11 +311,15 @@ def reachable(cell: Cell) -> bool:
     """Whether the axes can have these values together; what `evidence.read` never gives is not asked of the rules."""
     if cell.isolated and cell.peer in HEARD:
         return False
-    leader_only = cell.stream in (Stream.READY, Stream.STUCK, Stream.RENOUNCED, Stream.GHOSTS)
+    leader_only = cell.stream in (Stream.READY, Stream.STUCK, Stream.RENOUNCED, Stream.GHOSTS, Stream.CRAMPED)
     if cell.role is not L:
         worths = {S: _but(W.VOIDED), F: _but(W.SOLE), Role.PROMOTING: _but(W.SOLE)}
         return not leader_only and cell.worth in worths.get(cell.role, frozenset(W))
     if cell.worth not in (W.SYNCED, W.SOLE, W.UNFIT):
         return False
     in_sync = cell.worth is W.SYNCED
-    return in_sync if cell.stream in (Stream.STUCK, Stream.RENOUNCED) else not (in_sync and cell.stream is Stream.READY)
+    return (
+        in_sync
+        if cell.stream in (Stream.STUCK, Stream.RENOUNCED, Stream.CRAMPED)
+        else not (in_sync and cell.stream is Stream.READY)
+    )

@@ -43,6 +43,7 @@ PLAN_OF = {
     Decision.REOPEN: plans.REOPEN,
     Decision.RESUME: plans.RESUME,
     Decision.GO_ALONE: plans.GO_ALONE,
+    Decision.SWITCH: plans.SWITCHOVER,
     Decision.ENTER_SYNC: plans.ENTER_SYNC,
     Decision.SUSPEND: plans.SUSPEND,
     Decision.HAND_OVER: plans.HAND_OVER,

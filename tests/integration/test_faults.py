@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from lab import binaries
     from lab.clients import Clients
@@ -222,7 +224,8 @@ async def test_pause_during_a_failure(running_pair: Start) -> None:
         assert (await follower.post("pause", {"seconds": 0}))[0] == 200
         await until_leads(pair, follower)
         leader.start()
-        await clients.verify()
+        # A paused follower has given in_sync up: what the leader acknowledged alone is a side of a split.
+        await clients.verify(split=True)
 
 
 async def test_a_replication_link_that_hangs_degrades_and_catches_up(running_pair: Start) -> None:
@@ -279,3 +282,56 @@ async def until_leads(pair: Pair, node: NodeProcesses) -> None:
         return told is not None and told["role"] == "leader" and bool(told["postgres"].get("open"))
 
     await pair.until(f"node {node.number} to lead", leads)
+
+
+@pytest.mark.parametrize("side", ["leader", "follower"])
+async def test_death_during_a_resync(running_pair: Start, side: str) -> None:
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.kill()
+        await clients.until_writing(30, (leader.number,))
+        await asyncio.to_thread(fill, leader, 100_000)
+        await asyncio.to_thread(renew, follower)
+        follower.start_supervisor()
+        await pair.until("a resync", lambda both: (both[follower.number] or {}).get("role") == "resyncing")
+        dies = leader if side == "leader" else follower
+        dies.kill()
+        dies.start()
+        await clients.verify()
+        assert (await pair.leader()) is leader
+
+
+def fill(node: NodeProcesses, rows: int) -> None:
+    with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
+        session.execute(
+            "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) "
+            "SELECT '/fill/' || i, 1, 0, 0, 0, 0, convert_to(repeat(md5(i::text), 10), 'UTF8') "
+            "FROM generate_series(1, %s::int) AS i",
+            [rows],
+        )
+
+
+async def test_disk_full_on_the_leader(running_pair: Start, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = await asyncio.to_thread(
+        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.decode().strip()}")
+    try:
+        # Node 0 watches the small file system, node 1 something else.
+        async with running_pair(extra={"probes": "free_min_mib = 50"}) as (pair, clients):
+            leader = await pair.leader()
+            leader.stop_supervisor()
+            text = leader.config.read_text(encoding="utf-8")
+            leader.config.write_text(text.replace("[probes]", f'[probes]\nfolders = ["{disk}"]'), encoding="utf-8")
+            leader.start_supervisor()
+            await pair.until_in_sync()
+            (disk / "filler").write_bytes(b"x" * (60 << 20))
+            await until_leads(pair, pair.other(leader))  # in order, before anything fails
+            (disk / "filler").unlink()
+            await clients.verify()
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", disk], check=True)

@@ -1,0 +1,122 @@
+"""The link between the nodes: mutual TLS, refusals, and a closed connection that is noticed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from failover import certificates
+from failover.adapters.clock import SystemClock
+from failover.adapters.peer_link import LinkSettings, PeerLink, TlsFiles
+from failover.core.model import DataState, Heartbeat, Role, Sync
+from lab.pair import Reservation
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+class Ears:
+    """What a node hears."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Heartbeat] = asyncio.Queue()
+        self.closed = asyncio.Event()
+
+    def take(self, heartbeat: Heartbeat, _path: str) -> None:
+        self.heard.put_nowait(heartbeat)
+
+    def lost(self, _path: str) -> None:
+        self.closed.set()
+
+
+def beat(node: int, cluster: str = "shop") -> Heartbeat:
+    return Heartbeat(
+        cluster, node, f"id-{node}", "boot", 1, 1, "", 0, 0, 3, Role.FOLLOWER, Sync.ALONE, False,
+        DataState.COMPLETE, True, 5, "head", 1,
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    files: tuple[TlsFiles | None, TlsFiles | None], clusters: tuple[str, str] = ("shop", "shop")
+) -> AsyncIterator[tuple[list[PeerLink], list[Ears]]]:
+    reserved = Reservation(2)
+    places = [("127.0.0.1", port) for port in reserved.ports]
+    links = [
+        PeerLink(LinkSettings(clusters[n], n, (places[n],), (places[1 - n],), files[n]), SystemClock(), lambda: None)
+        for n in (0, 1)
+    ]
+    ears = [Ears(), Ears()]
+    try:
+        for link, ear in zip(links, ears, strict=True):
+            await link.start(ear.take, ear.lost)
+        yield links, ears
+    finally:
+        for link in links:
+            await link.stop()
+        reserved.release()
+
+
+def files(folder: Path, node: int) -> TlsFiles:
+    return TlsFiles(folder / "ca.crt", folder / f"node-{node}.crt", folder / f"node-{node}.key")
+
+
+async def say_on(link: PeerLink, heartbeat: Heartbeat) -> None:
+    while True:
+        link.send(heartbeat)
+        await asyncio.sleep(0.02)
+
+
+async def test_heartbeats_arrive_over_mutual_tls(tmp_path: Path) -> None:
+    certificates.create(tmp_path, "shop")
+    async with linked((files(tmp_path, 0), files(tmp_path, 1))) as (links, ears):
+        saying = asyncio.create_task(say_on(links[0], beat(0)))
+        async with asyncio.timeout(20):
+            assert await ears[1].heard.get() == beat(0)
+        saying.cancel()
+        ears[1].closed.clear()
+        await links[0].stop()
+        async with asyncio.timeout(20):
+            await ears[1].closed.wait()
+
+
+async def test_another_authority_is_refused(tmp_path: Path) -> None:
+    certificates.create(tmp_path / "ours", "shop")
+    certificates.create(tmp_path / "theirs", "shop")
+    async with linked((files(tmp_path / "ours", 0), files(tmp_path / "theirs", 1))) as (links, ears):
+        saying = asyncio.create_task(say_on(links[1], beat(1)))
+        async with asyncio.timeout(20):
+            while not (error := links[1].paths()[0].error):
+                await asyncio.sleep(0.02)
+        saying.cancel()
+        assert "certificate" in error.lower()
+        assert ears[0].heard.empty()
+
+
+async def test_the_other_nodes_certificate_is_not_ones_own(tmp_path: Path) -> None:
+    certificates.create(tmp_path, "shop")
+    async with linked((files(tmp_path, 1), files(tmp_path, 1))) as (links, ears):
+        saying = asyncio.create_task(say_on(links[1], beat(1)))
+        async with asyncio.timeout(20):
+            while not links[1].paths()[0].error:
+                await asyncio.sleep(0.02)
+        saying.cancel()
+        assert ears[0].heard.empty()
+
+
+async def test_a_foreign_cluster_changes_nothing() -> None:
+    async with linked((None, None), ("shop", "other")) as (links, ears):
+        saying = asyncio.create_task(say_on(links[1], beat(1, "other")))
+        async with asyncio.timeout(20):
+            while "refuses" not in (links[1].paths()[0].error or ""):
+                await asyncio.sleep(0.02)
+        saying.cancel()
+        assert ears[0].heard.empty()
+
+
+def test_keys_are_closed_to_others(tmp_path: Path) -> None:
+    for path in certificates.create(tmp_path, "shop"):
+        if path.suffix == ".key":
+            assert path.stat().st_mode & 0o077 == 0

@@ -1,0 +1,94 @@
+"""The configuration: an error names file, key, value and remedy, exits with 2 and changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from failover import config
+from failover.core.timing import FAST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = """
+[node]
+cluster = "shop"
+number = 0
+state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[link]
+listen = ["127.0.0.1:7480"]
+peer = ["127.0.0.1:7481"]
+[postgres]
+own = "dbname=kine"
+peer = "host=127.0.0.1 port=5433 password=secret"
+[kine]
+own = "postgres://kine@127.0.0.1/kine"
+peer = "postgres://kine:secret@127.0.0.1:5433/kine"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text.replace("{folder}", str(folder)), encoding="utf-8")
+    return path
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    settings = config.load(write(tmp_path, GOOD))
+    assert settings.postgres.peer_endpoints() == (("127.0.0.1", 5433),)
+    assert "secret" not in settings.model_dump_json()
+
+
+def test_the_environment_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINE_FAILOVER__TIMING__PRESET", "fast")
+    assert config.load(write(tmp_path, GOOD)).timing.timing() == FAST
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("number = 0", "number = 2"), "node.number = 2"),
+        (('"127.0.0.1:7480"', '"127.0.0.1"'), "is not host:port, for instance"),
+        (('"127.0.0.1:7480"', '"0.0.0.0:7480"'), "make certificates with `kine-failover certs`"),
+        (("[node]", "[timing]\npromote_after_s = 1.6\n[node]"), "= 1.7 - 1.6 = 0.1 s must be greater than"),
+        (("[node]", '[node]\nclustre = "x"'), "node.clustre = 'x'"),
+        (('own = "dbname=kine"', 'own = "dbname="x="'), "config.toml"),
+        (('own = "dbname=kine"', 'own = "nonsense"'), "postgres.own: not a connection string"),
+    ],
+)  # fmt: skip
+def test_an_error_names_file_key_value_and_remedy(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    path = write(tmp_path, GOOD.replace(*change, 1))
+    with pytest.raises(config.ConfigError) as refused:
+        config.load(path)
+    assert str(path) in str(refused.value)
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["config", "check"], 0), (["status"], 3), (["run"], 1), (["config", "check", "--nonsense"], 2)],
+)
+def test_exit_codes(tmp_path: Path, arguments: list[str], code: int) -> None:
+    path = write(tmp_path, GOOD)
+    done = subprocess.run(
+        [sys.executable, "-m", "failover.cli.main", *arguments, "--config", str(path)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_file_exits_with_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "failover.cli.main", "run", "--config", str(tmp_path / "none.toml")],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "there is no such file" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,90 @@
+"""The heartbeat on the wire."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from failover.core.heartbeat import BYTES_MAX, RefusedError, decode, encode
+from failover.core.model import DataState, Heartbeat, Role, Sync
+
+BEAT = Heartbeat(
+    "shop",
+    1,
+    "id-1",
+    "boot",
+    7,
+    1,
+    "",
+    0,
+    0,
+    3,
+    Role.FOLLOWER,
+    Sync.ALONE,
+    False,
+    DataState.COMPLETE,
+    True,
+    5,
+    "head",
+    1,
+)
+
+
+def take(raw: bytes, *, cluster: str = "shop", own_node: int = 0, peer_id: str | None = None) -> Heartbeat:
+    return decode(raw, cluster=cluster, own_node=own_node, peer_id=peer_id)
+
+
+def test_what_is_sent_is_what_arrives() -> None:
+    assert take(encode(BEAT)) == BEAT
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cluster": "other"}, "another cluster"),
+        ({"own_node": 1}, "run `join` on one of them"),
+        ({"peer_id": "id-0"}, "a replacement joins"),
+    ],
+)
+def test_a_foreign_node_gets_one_clear_line(options: dict[str, object], said: str) -> None:
+    with pytest.raises(RefusedError, match=said) as refused:
+        take(encode(BEAT), **options)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+def test_another_version_is_refused() -> None:
+    with pytest.raises(RefusedError, match="version 2, and this node speaks 1"):
+        take(encode(BEAT).replace(b'"v":1', b'"v":2'))
+
+
+def test_a_field_that_is_not_known_is_ignored() -> None:
+    envelope = json.loads(encode(BEAT))
+    envelope["heartbeat"]["new"] = 1
+    assert take(json.dumps(envelope).encode()) == BEAT
+
+
+def test_a_huge_message_is_refused() -> None:
+    with pytest.raises(RefusedError, match="bytes, more than"):
+        take(b" " * (BYTES_MAX + 1))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_it(raw: bytes) -> None:
+    with pytest.raises(RefusedError):
+        take(raw)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats(allow_nan=False)
+
+
+@given(st.sampled_from(sorted(Heartbeat.__slots__)), VALUES)
+def test_no_value_of_a_field_breaks_it(name: str, value: object) -> None:
+    envelope = json.loads(encode(BEAT))
+    envelope["heartbeat"][name] = value
+    try:
+        take(json.dumps(envelope).encode())
+    except RefusedError as refused:
+        assert "\n" not in str(refused)  # noqa: PT017 - both outcomes are good

@@ -1,0 +1,135 @@
+"""Terms, lineage, lease, verdict and deadlines: by table and by property."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from failover.core.clocks import Sample, best, sample
+from failover.core.lineage import Relation, Side, parting_revision, relate
+from failover.core.model import Choice, Kind, LastChange, LineageEntry
+from failover.core.terms import next_term
+from failover.core.timing import FAST, LAN, PRESETS, WAN
+from failover.core.verdict import ClockOffset, SplitPolicy, Summary, decide_split
+
+OPPOSITE = {
+    Relation.AHEAD: Relation.BEHIND,
+    Relation.BEHIND: Relation.AHEAD,
+    Relation.EQUAL_MINE: Relation.EQUAL_THEIRS,
+    Relation.EQUAL_THEIRS: Relation.EQUAL_MINE,
+}
+
+
+def row(name: str, node: int, kind: Kind = Kind.LEAD, *, parent: int = 0, provisional: bool = False) -> LineageEntry:
+    return LineageEntry(name, 2, node, kind, "", 0, parent + 1, parent, provisional)
+
+
+@given(st.integers(0, 10**9), st.sampled_from([0, 1]))
+def test_a_new_term_is_the_smallest_own_one_above(highest: int, node: int) -> None:
+    term = next_term(highest, node)
+    assert highest < term <= highest + 2
+    assert term % 2 == node
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_keep_the_inequality(name: str) -> None:
+    assert PRESETS[name].complaint() is None
+
+
+@given(st.sampled_from([LAN, FAST, WAN]), st.floats(0.0, 5.0))
+def test_a_gap_that_is_too_small_is_refused_with_the_numbers(timing: object, gap_s: float) -> None:
+    assert isinstance(timing, type(LAN))
+    made = replace(timing, promote_after_s=timing.degrade_after_s - gap_s)
+    complaint = made.complaint()
+    exact = made.degrade_after_s - made.promote_after_s
+    assert (complaint is None) == (exact > made.slack_s())
+    assert complaint is None or f"{made.degrade_after_s:g}" in complaint
+
+
+COMMON = (row("a", 0), row("b", 0, Kind.SYNCED, parent=10))
+TABLE = [
+    ("nothing and something", (), COMMON, Relation.BEHIND),
+    ("equal, the peer led", COMMON, COMMON, Relation.EQUAL_THEIRS),
+    ("the other went on in sync", COMMON, (*COMMON, row("c", 1, parent=20)), Relation.BEHIND),
+    ("both went on", (*COMMON, row("c", 0, Kind.ALONE, parent=15)), (*COMMON, row("d", 1, parent=20)), Relation.PARTED),
+    ("nothing in common", (row("x", 0),), COMMON, Relation.STRANGER),
+]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "expected"), [line[1:] for line in TABLE], ids=[line[0] for line in TABLE])
+def test_relations(mine: tuple[LineageEntry, ...], theirs: tuple[LineageEntry, ...], expected: Relation) -> None:
+    one, other = Side(1, mine, 100), Side(0, theirs, 100)
+    assert relate(one, other) is expected
+    assert relate(other, one) is OPPOSITE.get(expected, expected)
+
+
+def test_who_was_alone_beyond_the_successors_parent_has_parted() -> None:
+    alone = (*COMMON, row("c", 0, Kind.ALONE, parent=15))
+    successor = (*alone, row("d", 1, parent=20))
+    assert relate(Side(0, alone, 20), Side(1, successor, 50)) is Relation.BEHIND
+    assert relate(Side(0, alone, 21), Side(1, successor, 50)) is Relation.PARTED  # R1
+
+
+def test_a_verdict_contains_the_side_that_it_absorbs() -> None:
+    loser = (*COMMON, row("c", 0, Kind.ALONE, parent=15))
+    winner = (*COMMON, row("d", 1, parent=20), replace(row("e", 1, Kind.VERDICT, parent=90), absorbs="c"))
+    assert relate(Side(0, loser, 80), Side(1, winner, 100)) is Relation.BEHIND
+
+
+def test_the_parting_revision_leaves_a_margin() -> None:
+    mine = (*COMMON, row("c", 0, Kind.ALONE, parent=5000))
+    theirs = (*COMMON, row("d", 1, parent=4000))
+    assert parting_revision(mine, theirs) == 3000
+    assert parting_revision((row("x", 0),), theirs) == 0
+
+
+SPLIT_0 = (*COMMON, row("c", 0, Kind.ALONE, parent=100))
+SPLIT_1 = (*COMMON, row("d", 1, parent=100))
+TIMES = st.integers(0, 10**12)
+
+
+@given(TIMES, TIMES, st.integers(-(10**6), 10**6), st.integers(0, 10**6))
+def test_the_newest_change_wins_beyond_the_uncertainty(first: int, second: int, offset: int, uncertainty: int) -> None:
+    sides = (
+        Summary(0, SPLIT_0, LastChange(200, first, None), 1),
+        Summary(1, SPLIT_1, LastChange(200, second + offset, None), 1),
+    )
+    verdict = decide_split(sides, ClockOffset(offset, uncertainty), SplitPolicy.NEWEST)
+    assert verdict is not None
+    if abs(second - first) <= uncertainty:
+        assert (verdict.winner, verdict.choice) == (0, Choice.LED_BEFORE)
+    else:
+        assert (verdict.winner, verdict.choice) == (int(second > first), Choice.LATEST_CHANGE)
+
+
+@given(TIMES, TIMES)
+def test_a_provisional_side_loses_whatever_the_times_say(first: int, second: int) -> None:
+    provisional = (*COMMON, row("d", 1, parent=100, provisional=True))
+    sides = (
+        Summary(0, SPLIT_0, LastChange(200, first, None), 1),
+        Summary(1, provisional, LastChange(200, second, None), 1),
+    )
+    verdict = decide_split(sides, ClockOffset(0, 0), SplitPolicy.NEWEST)
+    assert verdict is not None
+    assert (verdict.winner, verdict.choice) == (0, Choice.PROVISIONAL)  # R3
+
+
+def test_an_operator_may_want_to_decide() -> None:
+    sides = (Summary(0, SPLIT_0, None, 1), Summary(1, SPLIT_1, None, 9))
+    assert decide_split(sides, ClockOffset(0, 0), SplitPolicy.WAIT) is None
+    most = decide_split(sides, ClockOffset(0, 0), SplitPolicy.MOST_CHANGES)
+    assert most is not None
+    assert (most.winner, most.choice) == (1, Choice.MOST_CHANGES)
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_the_clock_offset_lies_within_its_uncertainty(offset: int, there: int, thinking: int, back: int) -> None:
+    sent = 5 * 10**9
+    received = sent + there + offset
+    answered = received + thinking
+    made = sample(sent, received, answered, answered - offset + back)
+    assert abs(made.offset_us - offset) <= made.uncertainty_us
+    assert best((made, Sample(0, made.uncertainty_us + 1))) == made

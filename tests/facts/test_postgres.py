@@ -1,0 +1,147 @@
+"""How Postgres behaves where a promise rests on it; see docs/facts.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from failover.adapters.clock import SystemClock
+from failover.adapters.postgres import OwnPostgres
+from failover.adapters.sessions import PostgresTimeouts
+from failover.core.model import Kind, LineageEntry
+from failover.ports import FencedError, LeadOrder, PostgresDownError, PreconditionError
+from lab.pair import Reservation
+from lab.postgres_server import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from lab import binaries
+
+    Own = Callable[[], AbstractAsyncContextManager[OwnPostgres]]
+
+
+@pytest.fixture
+def server(each_postgres: binaries.Postgres) -> Iterator[PostgresServer]:
+    """A server of its own, in a folder that another user may enter: Postgres refuses root."""
+    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
+    folder.chmod(0o755)
+    reserved = Reservation(1)
+    made = PostgresServer(folder / "server", reserved.ports[0], each_postgres)
+    try:
+        made.create()
+        yield made
+    finally:
+        made.kill()
+        reserved.release()
+        shutil.rmtree(folder)
+
+
+@contextlib.asynccontextmanager
+async def adapter(server: PostgresServer) -> AsyncIterator[OwnPostgres]:
+    own = OwnPostgres(server.conninfo(), server.conninfo("kine"), SystemClock(), PostgresTimeouts())
+    try:
+        yield own
+    finally:
+        await own.close()
+
+
+def row(kind: Kind = Kind.LEAD, term: int = 2) -> LineageEntry:
+    return LineageEntry(SystemClock().new_id(), term, 0, kind, "test", 0, 0, 0)
+
+
+def test_an_empty_included_file_breaks_pg_hba(server: PostgresServer) -> None:
+    (server.data / "kine_failover_open").write_text("")
+    with psycopg.connect(server.conninfo(), autocommit=True) as session:
+        found = session.execute("SELECT error FROM pg_hba_file_rules WHERE error IS NOT NULL").fetchone()
+    assert found is not None
+    assert "end-of-line before authentication method" in found[0]
+
+
+async def test_it_starts_fenced_opens_and_closes(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        assert not (await own.status()).is_open
+        await own.open_to_kine(2)
+        assert (await own.status()).is_open
+        with psycopg.connect(server.conninfo("kine")):
+            pass
+        await own.close_to_kine(5)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(server.conninfo("kine"))
+        with pytest.raises(FencedError, match="term 5"):
+            await own.open_to_kine(5)  # R19
+        await own.open_to_kine(6)
+        server.kill()
+        server.start()
+        assert not (await own.status()).is_open  # R11
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(server.conninfo("kine"))
+
+
+async def test_the_end_of_postgres_is_noticed_at_once(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        lost = asyncio.Event()
+        own.watch(lost.set)
+        await own.status()
+        server.kill()
+        async with asyncio.timeout(10):
+            await lost.wait()
+        with pytest.raises(PostgresDownError):
+            await own.status()
+
+
+async def test_a_leadership_begins_above_everything_seen(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        with psycopg.connect(server.conninfo(), autocommit=True) as session:
+            session.execute(
+                "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease) "
+                "VALUES (1, 'compact_rev_key', 1, 0, 0, 0, 0)"
+            )
+            written = await own.lead(LeadOrder(row(term=4), 500, 100, True))
+            assert (written.first_revision, written.parent_revision) == (600, 1)
+            assert session.execute("SELECT name FROM kine WHERE id = 600").fetchone() == ("gap-600",)
+            assert session.execute("SELECT prev_revision FROM kine WHERE id = 1").fetchone() == (599,)
+            assert session.execute("SELECT nextval('kine_id_seq')").fetchone() == (601,)
+        with pytest.raises(PreconditionError):
+            await own.found(row())
+
+
+async def test_an_empty_database_never_leads(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.prepare()
+        await own.prepare()  # again is no error
+        with pytest.raises(PreconditionError, match="empty"):
+            await own.lead(LeadOrder(row(), 0, 1, False))
+
+
+async def test_commits_wait_as_soon_as_the_checkpoint_has_returned(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        await own.waits_on("kf_1_nobody")
+        assert (await own.status()).waits_for == "kf_1_nobody"
+
+        def commit() -> None:
+            with psycopg.connect(server.conninfo(), autocommit=True) as session:
+                session.execute("INSERT INTO kine (name) VALUES ('waits')")
+
+        waiting = asyncio.create_task(asyncio.to_thread(commit))
+        deadline = time.monotonic() + 20
+        while (await own.status()).oldest_wait_s == 0:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await own.waits_off()
+        await waiting
+        assert (await own.status()).oldest_wait_s == 0
