@@ -315,11 +315,9 @@ def fill(node: NodeProcesses, rows: int) -> None:
 async def test_disk_full_on_the_leader(running_pair: Start, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = await asyncio.to_thread(
-        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.decode().strip()}")
+    why = await asyncio.to_thread(mount, disk)
+    if why is not None:
+        pytest.skip(f"a small file system cannot be mounted: {why}")
     try:
         # Node 0 watches the small file system, node 1 something else.
         async with running_pair(extra={"probes": "free_min_mib = 50"}) as (pair, clients):
@@ -334,4 +332,16 @@ async def test_disk_full_on_the_leader(running_pair: Start, tmp_path: Path) -> N
             (disk / "filler").unlink()
             await clients.verify()
     finally:
-        await asyncio.to_thread(subprocess.run, ["umount", disk], check=True)
+        await asyncio.to_thread(unmount, disk)
+
+
+def mount(folder: Path) -> str | None:
+    """Mount a file system of 100 MB. Returns why it cannot be done."""
+    argv = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stderr.strip() if done.returncode else None
+
+
+def unmount(folder: Path) -> None:
+    """Unmount it."""
+    subprocess.run(["umount", str(folder)], check=True)
