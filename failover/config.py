@@ -29,7 +29,8 @@ class ConfigError(Exception):
     """The configuration cannot be used; each line names file, key, value and remedy."""
 
 
-def _endpoint(text: str) -> str:
+def check_endpoint(text: str) -> str:
+    """Return host:port as it is. Raises ValueError with what it should look like."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004 - ports
         raise ValueError(f"{text!r} is not host:port, for instance 10.0.0.2:{PORT}")
@@ -44,7 +45,7 @@ def _conninfo(secret: SecretStr) -> SecretStr:
     return secret
 
 
-EndpointText = Annotated[str, AfterValidator(_endpoint)]
+EndpointText = Annotated[str, AfterValidator(check_endpoint)]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 
 
@@ -86,7 +87,7 @@ class LinkSection(Section):
 
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
-        open_to_all = [one for one in (*self.listen, *self.peer) if not _is_loopback(split_endpoint(one)[0])]
+        open_to_all = [one for one in (*self.listen, *self.peer) if not is_loopback(split_endpoint(one)[0])]
         if open_to_all and self.tls is None:
             raise ValueError(
                 f"{open_to_all[0]} is not loopback and there is no [link.tls]; make certificates with `kine-failover certs`"
@@ -268,7 +269,8 @@ def _shown(content: dict[str, Any], location: tuple[int | str, ...]) -> str:
     return f" = {value!r}"[:80] if isinstance(value, (str, int, float, bool)) else ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -30,7 +30,7 @@ config_cli = typer.Typer(no_args_is_help=True)
 cli.add_typer(config_cli, name="config", help="Check or show the configuration.")
 
 for command in (
-    setup.init, setup.join, setup.certs, ask.status, ask.watch, ask.history, ask.switchover, ask.failover,
+    setup.init, setup.join, setup.certs, setup.front, ask.status, ask.watch, ask.history, ask.switchover, ask.failover,
     ask.leave, ask.pause, ask.resume, ask.resync, doctor.doctor,
 ):  # fmt: skip
     cli.command()(command)

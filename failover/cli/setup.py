@@ -11,6 +11,7 @@ import typer
 
 from failover import certificates, config
 from failover.adapters.clock import SystemClock
+from failover.adapters.front import haproxy
 from failover.cli.outcome import RefusedError
 from failover.core.model import Durable, Kind, LineageEntry, Role
 from failover.core.terms import next_term
@@ -54,6 +55,24 @@ def certs(
     for path in written:
         typer.echo(str(path))
     typer.echo("copy ca.crt and node-N.* to node N as they are, and keep ca.key away from both")
+
+
+def front(
+    file: File = config.DEFAULT_FILE,
+    listen: Annotated[list[str] | None, typer.Option(help="host:port; may be given several times")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM with certificate and key: speak TLS")] = None,
+    authority: Annotated[Path | None, typer.Option(help="PEM of the authority of the clients' certificates")] = None,
+) -> None:
+    """Print a configuration for HAProxy in front of this node's Kine, for clients that need TCP."""
+    settings = config.load(file)
+    try:
+        places = [config.split_endpoint(config.check_endpoint(one)) for one in listen or ["127.0.0.1:2379"]]
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+    if authority is None and not all(config.is_loopback(host) for host, _ in places):
+        raise RefusedError("beyond loopback the front needs --certificate and --authority: it asks clients for theirs")
+    socket = settings.node.run_dir / "kine.sock"
+    typer.echo(haproxy(socket, places, certificate=certificate, authority=authority), nl=False)
 
 
 async def _init(settings: Settings) -> None:
