@@ -97,7 +97,7 @@ def build(settings: Settings) -> App:
     archive = archives(settings)
     rejoiner = Rejoiner(postgres, peer_conninfo, settings.node.number, archive, timeouts, settings.postgres.kine_role)
     history = HistoryFile(settings.node.state_dir / HISTORY, clock)
-    link = PeerLink(_link(settings), clock, lambda: node.memory.durable.peer_id)
+    link = PeerLink(_link(settings), clock)
     ports = Ports(
         postgres=postgres,
         peer_postgres=peer_postgres,

@@ -55,10 +55,9 @@ class LinkSettings:
 class PeerLink:
     """Implements `ports.PeerLink`."""
 
-    def __init__(self, settings: LinkSettings, clock: Clock, peer_id: Callable[[], str | None]) -> None:
+    def __init__(self, settings: LinkSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._peer_id = peer_id
         self._runner: web.AppRunner | None = None
         self._senders: list[asyncio.Task[None]] = []
         self._paths = [_Path(f"{host}:{port}") for host, port in settings.peer]
@@ -131,9 +130,7 @@ class PeerLink:
 
     async def _take(self, raw: bytes | str, name: str, incoming: web.WebSocketResponse) -> bool:
         try:
-            heartbeat = wire.decode(
-                raw, cluster=self._settings.cluster, own_node=self._settings.node, peer_id=self._peer_id()
-            )
+            heartbeat = wire.decode(raw, cluster=self._settings.cluster, own_node=self._settings.node)
         except wire.RefusedError as error:
             if str(error) != self._refused:
                 self._refused = str(error)

@@ -27,7 +27,7 @@ def encode(heartbeat: Heartbeat) -> bytes:
     return b'{"v":%d,"heartbeat":%s}' % (VERSION, _ADAPTER.dump_json(heartbeat))
 
 
-def decode(raw: bytes | str, *, cluster: str, own_node: int, peer_id: str | None) -> Heartbeat:
+def decode(raw: bytes | str, *, cluster: str, own_node: int) -> Heartbeat:
     """Return the heartbeat of the peer. Raises RefusedError with one line for everything else."""
     if len(raw) > BYTES_MAX:
         raise RefusedError(f"a message of {len(raw)} bytes, more than {BYTES_MAX}")
@@ -52,9 +52,4 @@ def decode(raw: bytes | str, *, cluster: str, own_node: int, peer_id: str | None
         )
     if heartbeat.node != 1 - own_node:
         raise RefusedError(f"a node that calls itself {heartbeat.node}, as this one does: run `join` on one of them")
-    if peer_id is not None and heartbeat.node_id != peer_id:
-        raise RefusedError(
-            f"node id {heartbeat.node_id[:40]!r} is not the peer that this node knows ({peer_id!r}): "
-            "a replacement joins with `kine-failover join`"
-        )
     return heartbeat

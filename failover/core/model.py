@@ -255,7 +255,8 @@ class Durable:
     cluster: str
     node: int
     node_id: str
-    peer_id: str | None = None
+    peer_id: str | None = None  # the peer that this node knows
+    replaced: tuple[str, ...] = ()  # peers whose place another one has taken: refused for ever
     highest_term: int = 0
     role: Role = Role.STARTING  # the last role: only a hint while the own Postgres cannot be asked
     synced_head: str | None = None  # head under which it led in sync: a hint as well

@@ -17,6 +17,7 @@ from failover.core import plans
 from failover.core.evidence import LOST, Cell, Peer, Policy, Worth, peer_view, read
 from failover.core.lease import NEVER
 from failover.core.lineage import Relation
+from failover.core.membership import meet
 from failover.core.model import HandOver, Health, Kind, Role
 from failover.core.observation import Request
 from failover.core.plans import Step
@@ -95,6 +96,7 @@ class Node:
         self._retry_at_s = NEVER
         self._retry_s = RETRY_MIN_S
         self._failed: str | None = None
+        self._refused: str | None = None
         self._wall_minus_boot_us: int | None = None
         self._last_tick_s = NEVER
 
@@ -212,6 +214,13 @@ class Node:
 
     def _received(self, heartbeat: Heartbeat, _path: str) -> None:
         memory = self.memory
+        refusal = meet(memory.durable, heartbeat).refusal
+        if refusal is not None:
+            if refusal != self._refused:
+                log.warning("refused a message of the peer", why=refusal)
+                self.ports.history.append("refused", refusal)
+            self._refused = refusal
+            return
         before = memory.heard.heartbeat if memory.heard is not None else None
         wall_us = self.ports.clock.wall_us()
         if not memory.hear(
@@ -322,6 +331,9 @@ class Node:
 
     async def _decide_once(self) -> None:
         seen = self.observe()
+        if seen.heard is not None:
+            met = meet(seen.durable, seen.heard.heartbeat)
+            await self.steps.save(peer_id=met.peer_id, replaced=met.replaced)
         await self._keep_word(seen)
         cell = read(seen, self.settings.timing, self.settings.policy)
         rule = decide(cell)

@@ -45,8 +45,7 @@ async def linked(
     reserved = Reservation(2)
     places = [("127.0.0.1", port) for port in reserved.ports]
     links = [
-        PeerLink(LinkSettings(clusters[n], n, (places[n],), (places[1 - n],), files[n]), SystemClock(), lambda: None)
-        for n in (0, 1)
+        PeerLink(LinkSettings(clusters[n], n, (places[n],), (places[1 - n],), files[n]), SystemClock()) for n in (0, 1)
     ]
     ears = [Ears(), Ears()]
     try:

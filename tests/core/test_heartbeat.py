@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from failover.core.heartbeat import BYTES_MAX, RefusedError, decode, encode
-from failover.core.model import DataState, Heartbeat, Role, Sync
+from failover.core.membership import meet
+from failover.core.model import DataState, Durable, Heartbeat, Role, Sync
 
 BEAT = Heartbeat(
     "shop",
@@ -33,8 +35,8 @@ BEAT = Heartbeat(
 )
 
 
-def take(raw: bytes, *, cluster: str = "shop", own_node: int = 0, peer_id: str | None = None) -> Heartbeat:
-    return decode(raw, cluster=cluster, own_node=own_node, peer_id=peer_id)
+def take(raw: bytes, *, cluster: str = "shop", own_node: int = 0) -> Heartbeat:
+    return decode(raw, cluster=cluster, own_node=own_node)
 
 
 def test_what_is_sent_is_what_arrives() -> None:
@@ -46,7 +48,6 @@ def test_what_is_sent_is_what_arrives() -> None:
     [
         ({"cluster": "other"}, "another cluster"),
         ({"own_node": 1}, "run `join` on one of them"),
-        ({"peer_id": "id-0"}, "a replacement joins"),
     ],
 )
 def test_a_foreign_node_gets_one_clear_line(options: dict[str, object], said: str) -> None:
@@ -88,3 +89,14 @@ def test_no_value_of_a_field_breaks_it(name: str, value: object) -> None:
         take(json.dumps(envelope).encode())
     except RefusedError as refused:
         assert "\n" not in str(refused)  # noqa: PT017 - both outcomes are good
+
+
+def test_an_empty_node_takes_the_peers_place_and_the_old_one_is_refused_for_ever() -> None:
+    durable = Durable("shop", 0, "id-0", peer_id="id-1")
+    assert meet(durable, BEAT).refusal is None
+    stranger = replace(BEAT, node_id="id-2")
+    assert "not the peer" in str(meet(durable, stranger).refusal)
+    joined = meet(durable, replace(stranger, data=DataState.EMPTY))
+    assert (joined.peer_id, joined.replaced, joined.refusal) == ("id-2", ("id-1",), None)
+    after = replace(durable, peer_id="id-2", replaced=("id-1",))
+    assert "was replaced" in str(meet(after, replace(BEAT, data=DataState.EMPTY)).refusal)

@@ -149,11 +149,11 @@ class SimPair:
             return False
         leader = 0 if self.role(0) == "leader" else 1
         made = self.nodes[leader]
+        busy = any(node is None or (node.running is not None and not node.running[2].done()) for node in self.nodes)
         kines = [machine.kine for machine in self.world.machines]
         served = kines[leader].target == "own" and kines[1 - leader].target == "peer"
-        return (
-            made is not None and made.memory.sync is Sync.IN_SYNC and served and not any(kine.frozen for kine in kines)
-        )
+        quiet = served and not busy and not any(kine.frozen for kine in kines)
+        return made is not None and made.memory.sync is Sync.IN_SYNC and quiet
 
     async def until(self, what: str, condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
         """Wait in virtual time. Raises AssertionError with the timeline."""
