@@ -50,7 +50,6 @@ class DataState(StrEnum):
     """What the data in a node's Postgres is; changed only in the transaction that changes the data."""
 
     EMPTY = "empty"  # never held the cluster's data
-    COPYING = "copying"  # a copy was begun and did not end: never promoted
     COMPLETE = "complete"
 
 

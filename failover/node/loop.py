@@ -502,7 +502,7 @@ class Node:
     async def _keep_kine(self) -> None:
         """Keep a Kine behind the symlink that is where the role says it belongs; plans have it for themselves."""
         while True:
-            await self.ports.clock.sleep(self.settings.timing.heartbeat_s)
+            await self.ports.clock.sleep(2 * self.settings.timing.heartbeat_s)
             wanted = self._wanted_kine()
             if wanted is None or (self.running is not None and not self.running[2].done() and wanted[0] is Target.OWN):
                 continue
