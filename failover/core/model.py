@@ -166,6 +166,7 @@ class Heartbeat:
     frozen: bool = False  # its Kine is frozen
     verdict: Verdict | None = None  # node 0's proposal, and node 1's consent to it
     acceptance: Acceptance | None = None
+    is_open: bool = False  # Kine may use the sender's Postgres
     ghosts_under: str | None = None  # leader's head under which the sender had rows that the leader lacked (R13)
 
 

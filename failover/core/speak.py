@@ -85,6 +85,7 @@ def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> 
         frozen=words.frozen,
         verdict=words.verdict,
         acceptance=durable.acceptance,
+        is_open=status is not None and status.is_open,
         ghosts_under=words.ghosts_under,
     )
 

@@ -93,6 +93,7 @@ class Node:
         self._wake = asyncio.Event()
         self._heard = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._move_kine = asyncio.Event()
         self._retry_at_s = NEVER
         self._retry_s = RETRY_MIN_S
         self._failed: str | None = None
@@ -232,6 +233,7 @@ class Node:
         self._keep_switching(heartbeat)
         if before is None or _told(before) != _told(heartbeat):
             self.wake()
+            self._move_kine.set()
 
     def _keep_switching(self, heartbeat: Heartbeat) -> None:
         """A switchover freezes this node's Kine too, at once: clients wait instead of failing."""
@@ -436,6 +438,7 @@ class Node:
         log.info("role", before=str(self.memory.role), now=str(role), why=why)
         self.ports.history.append("role", f"{self.memory.role} -> {role}: {why}")
         self.memory.role = role
+        self._move_kine.set()
         if role is Role.STARTING:
             self.memory.started_s = max(self.memory.started_s, self.ports.clock.now_s())
         self.say()
@@ -457,7 +460,9 @@ class Node:
         try:
             for step in plan.steps:
                 self.step = f"{plan.name}/{step}"
+                began_s = self.ports.clock.now_s()
                 await self.steps.do(step, errand)
+                log.debug("step", step=self.step, seconds=round(self.ports.clock.now_s() - began_s, 4))
         except PortError as error:
             await self._fail(plan, errand, str(error))
         except asyncio.CancelledError:
@@ -502,7 +507,8 @@ class Node:
     async def _keep_kine(self) -> None:
         """Keep a Kine behind the symlink that is where the role says it belongs; plans have it for themselves."""
         while True:
-            await self.ports.clock.sleep(2 * self.settings.timing.heartbeat_s)
+            await self._sleep_or(self._move_kine, 2 * self.settings.timing.heartbeat_s)
+            self._move_kine.clear()
             wanted = self._wanted_kine()
             if wanted is None or (self.running is not None and not self.running[2].done() and wanted[0] is Target.OWN):
                 continue
@@ -522,9 +528,10 @@ class Node:
         assert memory.heard is not None
         leads = peer_view(self.observe(), Worth.STALE, self.settings.timing) is Peer.LEADS
         follows = memory.role in (Role.FOLLOWER, Role.RESYNCING) or self._gave_everything_away(cell)
-        switching = memory.heard.heartbeat.switching is not None
+        # Before it is open a Kine would be refused, and try again only after a second.
+        closed = memory.heard.heartbeat.switching is not None or not memory.heard.heartbeat.is_open
         key = self.steps.fence_key()
-        return (Target.PEER, key) if leads and follows and not switching and key else None
+        return (Target.PEER, key) if leads and follows and not closed and key else None
 
     def _gave_everything_away(self, cell: Cell) -> bool:
         """Whether a starting node, its Postgres up or not, has shown its clients nothing that the leader may lack."""
@@ -559,6 +566,6 @@ def _told(heartbeat: Heartbeat) -> tuple[object, ...]:
     return (
         heartbeat.boot, heartbeat.role, heartbeat.sync, heartbeat.postgres_ok, heartbeat.head, heartbeat.renounced,
         heartbeat.ready_for, heartbeat.asks_renounce, heartbeat.hand_over, heartbeat.switching, heartbeat.frozen,
-        heartbeat.verdict, heartbeat.acceptance, heartbeat.ghosts_under, heartbeat.paused_for_s > 0,
+        heartbeat.verdict, heartbeat.acceptance, heartbeat.ghosts_under, heartbeat.paused_for_s > 0, heartbeat.is_open,
         bool(heartbeat.lineage),
     )  # fmt: skip

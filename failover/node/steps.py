@@ -200,6 +200,7 @@ class Steps:
     async def _open(self, _: Errand) -> None:
         await self.ports.postgres.open_to_kine(led_term(self._observe()))
         await self._look()
+        self._say()  # the follower's Kine moves here now
 
     async def _serve(self, _: Errand) -> None:
         await self.ports.kine.serve(Target.OWN, self.fence_key())
