@@ -23,7 +23,6 @@ class Relay:
         self.port = port
         self.target_port = target_port
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -38,9 +37,8 @@ class Relay:
         if not self._open.is_set():
             return
         self._open.clear()
-        assert self._accepting is not None
         assert self._listener is not None
-        self._accepting.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.listen(0)
         for _ in range(4):  # more than the backlog holds: the kernel drops what comes after
             dummy = socket.socket()
@@ -66,12 +64,13 @@ class Relay:
         self._open.set()
         for dummy in self._dummies:
             dummy.close()
-        tasks = [*self._pipes, *([self._accepting] if self._accepting is not None else [])]
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+        tasks = list(self._pipes)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
 
     def _listen(self) -> None:
         listener = socket.socket()
@@ -80,15 +79,16 @@ class Relay:
         listener.bind(("127.0.0.1", self.port))
         listener.listen(64)
         self._listener = listener
-        self._accepting = asyncio.create_task(self._accept(listener))
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listener)
-            task = asyncio.create_task(self._serve(client))
-            self._pipes.add(task)
-            task.add_done_callback(self._pipes.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # it has gone away again
+            return
+        task = asyncio.create_task(self._serve(client))
+        self._pipes.add(task)
+        task.add_done_callback(self._pipes.discard)
 
     async def _serve(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
