@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lab.pair import Pair
 
 RATE = 50.0
+QUIET_S = 0.5  # longer than a write that nobody waits for any more can take
 
 
 class Clients:
@@ -53,6 +54,15 @@ class Clients:
                 keys |= {line["key"] for line in archive.read(name) if line["type"] == "row"}
         return frozenset(keys)
 
+    async def _until_quiet(self) -> list[tuple[Any, ...]]:
+        """Return the rows once they stay as they are: a write whose client has given up may still arrive."""
+        rows = await self.pair.until_equal()
+        while True:
+            await asyncio.sleep(QUIET_S)
+            before, rows = rows, await self.pair.until_equal()
+            if before == rows:
+                return rows
+
     async def verify(self, *, split: bool = False) -> list[tuple[Any, ...]]:
         """Wait for quiet, then check everything: nothing lost, watches right, both databases equal.
 
@@ -62,7 +72,7 @@ class Clients:
         await self.until_writing()
         for writer in self.writers:
             await writer.stop()
-        rows = await self.pair.until_equal()
+        rows = await self._until_quiet()
         newest = max(row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/"))
         await asyncio.gather(*(watcher.until_seen(newest) for watcher in self.watchers))
         lost = checker.lost(self.writes, rows, self.archived() if split else frozenset())
