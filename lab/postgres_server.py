@@ -162,13 +162,14 @@ class PostgresServer:
 
     def pids(self) -> list[int]:
         """Return the postmaster's pid and its children's."""
-        if self.pid is None:
+        pid = self.pid  # asked once: it may end between two questions
+        if pid is None:
             return []
         try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         except OSError:
             children = []
-        return [self.pid, *map(int, children)]
+        return [pid, *map(int, children)]
 
     def _as_user(self, argv: list[object]) -> None:
         done = subprocess.run(
