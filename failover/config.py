@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from failover.adapters.sessions import PostgresTimeouts
@@ -45,6 +45,12 @@ def _conninfo(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _from_environment(value: object) -> object:
+    """Return a digit as the number: in the environment everything is text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+NodeNumber = Annotated[Literal[0, 1], BeforeValidator(_from_environment)]
 EndpointText = Annotated[str, AfterValidator(check_endpoint)]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 
@@ -65,7 +71,7 @@ class NodeSection(Section):
     """Which node of which pair this is."""
 
     cluster: str = Field(min_length=1, max_length=64, description="name of the pair, the same on both nodes")
-    number: Literal[0, 1] = Field(description="0 on one node, 1 on the other")
+    number: NodeNumber = Field(description="0 on one node, 1 on the other")
     state_dir: Path = Field(Path("/var/lib/kine-failover"), description="state file, history, archives")
     run_dir: Path = Field(Path("/run/kine-failover"), description="Kine's sockets and the control socket")
 
@@ -176,7 +182,7 @@ class PolicySection(Section):
 
     mode: Mode = Mode.ZERO_LOSS
     split: SplitPolicy = SplitPolicy.NEWEST
-    preferred_node: Literal[0, 1] = 0
+    preferred_node: NodeNumber = 0
     step_down_when_isolated: bool = False
 
 

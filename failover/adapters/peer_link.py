@@ -161,7 +161,7 @@ class PeerLink:
                     path.connected, path.error = True, None
                     await self._speak(path, outgoing)
                 except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
-                    path.note(str(error) or "no answer in time")
+                    path.note(_why(error))
                 finally:
                     if path.connected:
                         path.connected = False
@@ -223,6 +223,13 @@ class _Path:
         if error != self.error:
             log.warning("path to the peer", path=self.name, error=error)
         self.error = error
+
+
+def _why(error: Exception) -> str:
+    """Say the same thing for the same failure: it is logged when it changes."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.strerror or error.os_error}"
+    return str(error) or "no answer in time"
 
 
 def server_name(node: int) -> str:

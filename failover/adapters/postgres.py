@@ -189,10 +189,13 @@ class OwnPostgres:
             raise PreconditionError(f"the own data is {state['data']}: it never leads")
 
     async def found(self, entry: LineageEntry) -> None:
-        """Begin a new cluster's history. Raises PreconditionError where there is one."""
+        """Begin a new cluster's history; again, if it was cut off. Raises PreconditionError where there is another."""
         await self.prepare()
         async with self._sessions.session(self._timeouts.statement_s) as session, session.transaction():
             state = (await sql_files.run(session, "data_state"))[0]
+            first = _only((await sql_files.run(session, "lineage"))[0]["lineage"])
+            if first is not None and all(first[key] == getattr(entry, key) for key in ("node", "term", "kind", "reason")):
+                return  # begun by a run that ended before it could store this node's identity
             if state["data"] != DataState.EMPTY or state["rows"]:
                 raise PreconditionError("this database already holds a cluster's data; nothing was changed")
             await sql_files.run(session, "found", **_values(entry))
@@ -352,6 +355,10 @@ async def drop_slots(session: psycopg.AsyncConnection[Any], pattern: str, keep: 
                 await asyncio.sleep(POLL_S)
             with contextlib.suppress(psycopg.errors.ObjectInUse, psycopg.errors.UndefinedObject):
                 await sql_files.run(session, "drop_slot", slot=slot["slot_name"])
+
+
+def _only(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return rows[0] if len(rows) == 1 else None
 
 
 def _values(row: LineageEntry) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Sessions:
             keepalives_count=3,
             tcp_user_timeout=5000,
             options=OPTIONS,
+            client_encoding="utf8",  # else text of a SQL_ASCII database comes as bytes
             **options,
         )
 

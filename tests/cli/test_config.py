@@ -46,7 +46,10 @@ def test_a_good_file(tmp_path: Path) -> None:
 
 def test_the_environment_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINE_FAILOVER__TIMING__PRESET", "fast")
-    assert config.load(write(tmp_path, GOOD)).timing.timing() == FAST
+    monkeypatch.setenv("KINE_FAILOVER__NODE__NUMBER", "1")
+    settings = config.load(write(tmp_path, GOOD))
+    assert settings.timing.timing() == FAST
+    assert settings.node.number == 1
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,27 @@ async def test_a_leadership_begins_above_everything_seen(server: PostgresServer)
             await own.found(row())
 
 
+async def test_beginning_a_pair_can_be_repeated_after_a_crash(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        await own.found(row())
+        assert len((await own.status()).lineage) == 1
+        with pytest.raises(PreconditionError, match="already holds"):
+            await own.found(row(term=3))
+
+
+async def test_a_database_without_an_encoding_is_read_as_text(server: PostgresServer) -> None:
+    with psycopg.connect(server.conninfo(), autocommit=True) as session:
+        session.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0")
+    conninfo = server.conninfo().replace("dbname=kine", "dbname=plain")
+    own = OwnPostgres(conninfo, server.conninfo("kine"), SystemClock(), PostgresTimeouts())
+    try:
+        await own.found(row())
+        assert (await own.status()).lineage[0].reason == "test"
+    finally:
+        await own.close()
+
+
 async def test_an_empty_database_never_leads(server: PostgresServer) -> None:
     async with adapter(server) as own:
         await own.prepare()
