@@ -194,7 +194,9 @@ class OwnPostgres:
         async with self._sessions.session(self._timeouts.statement_s) as session, session.transaction():
             state = (await sql_files.run(session, "data_state"))[0]
             first = _only((await sql_files.run(session, "lineage"))[0]["lineage"])
-            if first is not None and all(first[key] == getattr(entry, key) for key in ("node", "term", "kind", "reason")):
+            if first is not None and all(
+                first[key] == getattr(entry, key) for key in ("node", "term", "kind", "reason")
+            ):
                 return  # begun by a run that ended before it could store this node's identity
             if state["data"] != DataState.EMPTY or state["rows"]:
                 raise PreconditionError("this database already holds a cluster's data; nothing was changed")
