@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KEEP ?=
+PICTURE ?=
 RUNS ?= 10
 ONLY ?=
+SEEDS ?= 1000
+MINUTES ?= 10
+FIRST ?= 0
+SEED ?=
+SCENARIO ?=
 
-.PHONY: help setup programs demo test test-core lint bench proto docs clean
+.PHONY: help setup programs chaos soak demo test test-core simulate lint bench proto docs site clean deb sbom audit
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /: /'
@@ -25,13 +31,22 @@ programs: $(READY) ## Postgres and Kine, found or built
 	@$(BIN)/python -m lab.binaries
 
 demo: programs ## two nodes on loopback: kill, switch over, split, heal (KEEP=1 leaves them running)
-	@KEEP=$(KEEP) $(BIN)/python -m demo
+	@KEEP=$(KEEP) PICTURE=$(PICTURE) $(BIN)/python -m demo
 
 test: programs ## all tests, those on real Postgres and Kine included
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/compose
 
 test-core: $(READY) ## the tests that need no Postgres
 	@$(BIN)/python -m pytest -n 2 tests/core tests/docs tests/simulation
+
+simulate: $(READY) ## random faults in virtual time: SEEDS=1000 MINUTES=10 FIRST=0
+	@$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --minutes $(MINUTES)
+
+chaos: programs ## faults on real parts in namespaces (root): MINUTES=6, SEED=1 (or random), SCENARIO=cut-leader,... or all
+	@$(BIN)/python -m chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+soak: programs ## stress without a fault, false failovers counted (root): MINUTES=60
+	@$(BIN)/python -m chaos --soak --minutes $(MINUTES)
 
 lint: $(READY) ## ruff, mypy, import rules
 	@$(BIN)/ruff check .
@@ -45,8 +60,35 @@ bench: programs ## the figures: RUNS=10, ONLY=F0,F1
 proto: $(READY) ## generate failover/etcd/etcd_pb2.py
 	@$(BIN)/python -m grpc_tools.protoc -Ifailover/etcd --python_out=failover/etcd --pyi_out=failover/etcd etcd.proto
 
-docs: $(READY) ## generate docs/protocol.md and the role diagram from the rule table
+docs: $(READY) ## generate the pages of docs/ that come from the code: protocol, configuration, command line
 	@$(BIN)/python docs/generate_protocol.py
+	@$(BIN)/python docs/generate_reference.py
+
+site: $(READY) ## the documentation as a site in build/site; a broken link is an error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 clean: ## remove what was generated
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+
+deb: $(READY) ## dist/kine-failover_*.deb: unit, user, a virtual environment under /opt (same commit, same bytes)
+	@packaging/deb/build.sh
+
+sbom: $(READY) ## dist/sbom.json: what a release is made of, CycloneDX
+	@mkdir -p dist && $(PYTHON) -m venv dist/sbom-env && dist/sbom-env/bin/pip install --quiet . && \
+		$(BIN)/cyclonedx-py environment dist/sbom-env/bin/python --output-format JSON --output-file dist/sbom.json && \
+		rm -rf dist/sbom-env && echo dist/sbom.json
+
+audit: $(READY) ## known vulnerabilities of what is installed; needs the network (a database of vulnerabilities)
+	@$(BIN)/pip-audit --skip-editable
+
+.PHONY: test-compose chaos-compose compose-v2
+
+test-compose: programs ## the pair of docker-compose.yml through every fault, on an engine of its own where none runs
+	@$(BIN)/python -m pytest tests/compose
+
+chaos-compose: $(READY) ## a fault on the pair that `docker compose up` started: SCENARIO=kill, stop, pause, partition, ..., all
+	@$(BIN)/python -m tests.compose --scenario $(or $(SCENARIO),all)
+
+compose-v2: $(READY) ## docker compose version 2 from its Go module, where there is no package of it
+	@$(BIN)/python -m tests.compose.command

@@ -99,7 +99,7 @@ class Bench:
         before = {node.number: len(node.history()) for node in self.pair.nodes}
         self.pair.network.cut()
         if diverged:
-            await self.pair.until("both to lead", lambda both: all((one or {}).get("role") == "leader" for one in both))
+            await self.pair.until("both to lead alone", _both_alone)
             await asyncio.gather(*(asyncio.to_thread(fill, node, diverged, "diverged") for node in self.pair.nodes))
             self.pair.network.heal()
         else:
@@ -148,6 +148,11 @@ async def bench(*, extra: Mapping[str, str] | None = None, rows: int = 0) -> Asy
             yield made
     finally:
         await pair.stop()
+
+
+def _both_alone(both: Sequence[dict[str, Any] | None]) -> bool:
+    """Whether both lead and neither waits for the other: what is written now is acknowledged on each side."""
+    return all((one or {}).get("role") == "leader" and (one or {}).get("sync") == "alone" for one in both)
 
 
 def _equal_revisions(both: Sequence[dict[str, Any] | None]) -> bool:

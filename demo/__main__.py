@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from demo.display import Display
 from demo.story import Story, Summary
@@ -17,8 +18,8 @@ from lab.pair import Pair
 BOUND_S = 90.0
 
 
-async def play(*, keep: bool) -> Summary:
-    """Play the story once; everything that was started is ended, also when interrupted."""
+async def play(*, keep: bool, picture: Path | None) -> Summary:
+    """Play the story once, and draw it where `picture` says; everything that was started is ended, also when interrupted."""
     summary = Summary()
     pair = Pair()
     try:
@@ -28,6 +29,8 @@ async def play(*, keep: bool) -> Summary:
                     summary = await Story(pair, display).run()
             except TimeoutError as error:
                 display.tell(f"something did not happen in time: {error}", style="bold red")
+        if picture is not None:
+            display.save(picture)
         if keep:
             tell_what_to_try(pair)
         print(json.dumps(asdict(summary)), flush=True)
@@ -52,7 +55,8 @@ def main() -> None:
     """Run it and say by the exit code whether all is well."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        summary = asyncio.run(play(keep=bool(os.environ.get("KEEP"))))
+        picture = os.environ.get("PICTURE")
+        summary = asyncio.run(play(keep=bool(os.environ.get("KEEP")), picture=Path(picture) if picture else None))
     except KeyboardInterrupt:
         sys.exit(130)
     except binaries.MissingProgramError as error:

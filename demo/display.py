@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -15,12 +16,15 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from lab.clients import Clients
 
-LINES = 18
+LINES = 18  # of the timeline that fit on a terminal
+PICTURE_WIDTH = 150
+FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # a picture asks nobody for anything
 COLOURS = {
     "leader": "bold green",
     "follower": "cyan",
@@ -36,7 +40,7 @@ class Display:
 
     def __init__(self) -> None:
         self.console = Console()
-        self._lines: deque[Text] = deque(maxlen=LINES)
+        self._lines: list[Text] = []
         self._began_s = time.monotonic()
         self._live: Live | None = None
         self._status: Sequence[dict[str, Any] | None] = ()
@@ -59,11 +63,11 @@ class Display:
         """Add a line to the timeline."""
         seconds = time.monotonic() - self._began_s
         line = Text.assemble((f"{seconds:8.3f} s  ", "dim"), (message, style))
+        self._lines.append(line)
         if self._live is None:
             self.console.print(line, soft_wrap=True)
-            return
-        self._lines.append(line)
-        self._live.update(self._picture())
+        else:
+            self._live.update(self._picture())
 
     def update(self, status: Sequence[dict[str, Any] | None], clients: Clients | None) -> None:
         """Take the newest status of both nodes in."""
@@ -71,8 +75,14 @@ class Display:
         if self._live is not None:
             self._live.update(self._picture())
 
+    def save(self, path: Path) -> None:
+        """Write what was shown, with the whole timeline, as a picture (SVG)."""
+        paper = Console(record=True, file=io.StringIO(), width=PICTURE_WIDTH)
+        paper.print(self._nodes(), _timeline(self._lines))
+        path.write_text(FONTS.sub("", paper.export_svg(title="make demo")), encoding="utf-8")
+
     def _picture(self) -> Group:
-        return Group(self._nodes(), Panel(Group(*self._lines), title="timeline", title_align="left", height=LINES + 2))
+        return Group(self._nodes(), _timeline(self._lines[-LINES:], LINES + 2))
 
     def _nodes(self) -> Table:
         table = Table(expand=True)
@@ -102,6 +112,10 @@ class Display:
                 break
             count += write.acked_s is not None and write.acked_s > now_s - RATE_OVER_S
         return count / RATE_OVER_S
+
+
+def _timeline(lines: Sequence[Text], height: int | None = None) -> Panel:
+    return Panel(Group(*lines), title="timeline", title_align="left", height=height)
 
 
 def _doing(one: dict[str, Any]) -> Any:

@@ -104,12 +104,24 @@ class Story:
             "both lead, both take writes: availability first, and both know that they are alone", style="red"
         )
         self._gap("partition", other, began_s)
+        quiet = self.clients.writers[leader.number]
+        await quiet.stop()
+        self.display.tell(f"nobody writes through node {leader.number} any more; node {other.number} goes on")
+        await self.clients.until_writing(50, (other.number,))
         self._act("the network heals")
+        healed_s = time.monotonic()
         self.pair.network.heal()
         await self.pair.until_in_sync()
-        self._verdict()
+        quiet.start()
+        self._verdict(healed_s)
 
-    def _verdict(self) -> None:
+    def _verdict(self, healed_s: float) -> None:
+        """Show who leads on and why: the last change of each side before the two met."""
+        for node in self.pair.nodes:
+            times = [write.acked_s for write in self.clients.writers[node.number].acknowledged]
+            before = [at_s for at_s in times if at_s is not None and at_s < healed_s]
+            at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=time.monotonic() - before[-1])
+            self.display.tell(f"last acknowledged write of the side of node {node.number}: {at:%H:%M:%S.%f}")
         for node in self.pair.nodes:
             archive = Archive(node.state_dir / "archives")
             for one in archive.list():
@@ -121,12 +133,6 @@ class Story:
                     f"archive {one.name} on node {node.number}: {one.header['objects']} objects differ, "
                     f"{one.header['rows']} changes that only node {node.number} had"
                 )
-        for node in self.pair.nodes:
-            changes = self.clients.writers[node.number].acknowledged
-            if changes and changes[-1].acked_s is not None:
-                ago = time.monotonic() - changes[-1].acked_s
-                at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago)
-                self.display.tell(f"last acknowledged write through node {node.number}: {at:%H:%M:%S.%f}")
 
     async def _compare(self) -> None:
         await self.clients.until_writing(50)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from failover import secrets
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Mode
 from failover.core.timing import PRESETS, Timing
@@ -88,16 +89,18 @@ class NodeSection(Section):
 class TlsSection(Section):
     """PEM files made by `kine-failover certs`."""
 
-    authority: Path
-    certificate: Path
-    key: Path
+    authority: Path = Field(description="certificate of the pair's own authority")
+    certificate: Path = Field(description="this node's certificate")
+    key: Path = Field(description="its key, mode 0600")
 
 
 class LinkSection(Section):
     """Heartbeats between the nodes; one address a path."""
 
-    listen: tuple[EndpointText, ...] = Field(min_length=1, max_length=4)
-    peer: tuple[EndpointText, ...] = Field(min_length=1, max_length=4)
+    listen: tuple[EndpointText, ...] = Field(
+        min_length=1, max_length=4, description="host:port of this node, one for each network between the nodes"
+    )
+    peer: tuple[EndpointText, ...] = Field(min_length=1, max_length=4, description="where the peer listens")
     tls: TlsSection | None = Field(None, description="needed as soon as an address is not loopback")
 
     @model_validator(mode="after")
@@ -110,16 +113,29 @@ class LinkSection(Section):
         return self
 
 
+class ApiSection(Section):
+    """HTTP over TCP for load balancers, Prometheus and people; the local socket serves the same without it."""
+
+    listen: tuple[EndpointText, ...] = Field((), max_length=4, description="host:port; beyond loopback with mutual TLS")
+    tls: TlsSection | None = Field(None, description="where it is not set, [link.tls] is used")
+    plain_on_loopback: bool = Field(True, description="false: TLS on loopback too")
+    health_without_certificate: bool = Field(
+        False, description="over TLS, answer health checks of clients that have no certificate"
+    )
+    connections_max: int = Field(64, ge=4, le=1024, description="over TCP, at once")
+    requests_per_s: float = Field(20.0, gt=0, description="over TCP, from one address")
+
+
 class TimeoutsSection(Section):
     """How long Postgres may take, seconds."""
 
-    connect_s: float = Field(1.0, gt=0)
-    look_s: float = Field(2.0, gt=0)
-    statement_s: float = Field(10.0, gt=0)
-    checkpoint_s: float = Field(120.0, gt=0)
-    fence_s: float = Field(5.0, gt=0)
-    drain_s: float = Field(5.0, gt=0)
-    copy_s: float = Field(3600.0, gt=0)
+    connect_s: float = Field(1.0, gt=0, description="a new session, where nothing refuses it")
+    look_s: float = Field(2.0, gt=0, description="one look at the own Postgres; a longer one means that it hangs")
+    statement_s: float = Field(10.0, gt=0, description="any other statement")
+    checkpoint_s: float = Field(120.0, gt=0, description="the CHECKPOINT before in_sync")
+    fence_s: float = Field(5.0, gt=0, description="ending Kine's sessions")
+    drain_s: float = Field(5.0, gt=0, description="the follower's way to a position")
+    copy_s: float = Field(3600.0, gt=0, description="a whole rejoin")
 
     def timeouts(self) -> PostgresTimeouts:
         """Return them for the adapters."""
@@ -127,12 +143,18 @@ class TimeoutsSection(Section):
 
 
 class PostgresSection(Section):
-    """How to reach both Postgres, as libpq connection strings; passwords belong into a passfile."""
+    """How to reach both Postgres, as libpq connection strings; the password belongs into a file."""
 
-    own: Conninfo
-    peer: Conninfo
-    kine_role: str = "kine"
+    own: Conninfo = Field(description="this node's Postgres, for the supervisor")
+    peer: Conninfo = Field(description="the peer's Postgres; several hosts are several paths")
+    password_file: Path | None = Field(None, description="password of the supervisor's role, the same on both nodes")
+    kine_role: str = Field("kine", description="the role that Kine logs in as")
     timeouts: TimeoutsSection = TimeoutsSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_password(cls, told: Any) -> Any:
+        return secrets.with_password(told, lambda conninfo, secret: make_conninfo(conninfo, password=secret))
 
     def peer_endpoints(self) -> tuple[tuple[str, int], ...]:
         """Return every host and port at which the peer's Postgres can be asked."""
@@ -146,32 +168,51 @@ class PostgresSection(Section):
 class KineSection(Section):
     """How Kine is run."""
 
-    program: Path = Path("/usr/local/bin/kine")
+    program: Path = Field(Path("/usr/local/bin/kine"), description="Kine itself")
     own: Conninfo = Field(description="endpoint on the own Postgres, postgres://...")
     peer: Conninfo = Field(description="endpoint on the peer's Postgres")
-    arguments: tuple[str, ...] = ()
-    poll_s: float = Field(0.1, gt=0)
-    ready_s: float = Field(10.0, gt=0)
-    canary_s: float = Field(1.0, gt=0)
-    answer_s: float = Field(2.0, gt=0)
+    password_file: Path | None = Field(None, description="password of Kine's role, the same on both nodes")
+    arguments: tuple[str, ...] = Field((), description="more arguments for Kine, as its own help names them")
+    poll_s: float = Field(0.1, gt=0, description="how often Kine asks Postgres for changes that others made, seconds")
+    ready_s: float = Field(10.0, gt=0, description="how long a new Kine may take to answer, seconds")
+    canary_s: float = Field(1.0, gt=0, description="time between two questions to a Kine that serves, seconds")
+    answer_s: float = Field(2.0, gt=0, description="how long an answer may take before Kine is replaced, seconds")
+    watch_canary_s: float = Field(
+        10.0, ge=0, description="time between two writes that a watch must tell of, seconds; 0: none"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_password(cls, told: Any) -> Any:
+        return secrets.with_password(told, secrets.put_into_url)
 
 
 class TimingSection(Section):
     """A preset, and what differs from it; seconds."""
 
-    preset: Literal["lan", "fast", "wan"] = "lan"
-    heartbeat_s: float | None = Field(None, gt=0)
-    promote_after_s: float | None = Field(None, gt=0)
-    degrade_after_s: float | None = Field(None, gt=0)
-    grace_s: float | None = Field(None, gt=0)
-    boot_wait_s: float | None = Field(None, gt=0)
+    preset: Literal["lan", "fast", "wan"] = Field("lan", description="what every key below is that is not set")
+    heartbeat_s: float | None = Field(None, gt=0, description="between two heartbeats")
+    promote_after_s: float | None = Field(
+        None, gt=0, description="silence after which a follower in sync promotes itself"
+    )
+    degrade_after_s: float | None = Field(
+        None, gt=0, description="silence, or a waiting write, after which a leader goes on alone"
+    )
+    grace_s: float | None = Field(
+        None, gt=0, description="a silent supervisor beside a living Postgres is given so long"
+    )
+    boot_wait_s: float | None = Field(None, gt=0, description="a last leader that was alone looks for its peer so long")
     long_wait_s: float | None = Field(None, gt=0, description="inf: never lead by itself on data that may be old")
-    losses_tolerated: int | None = Field(None, ge=0)
-    one_way_delay_s: float | None = Field(None, gt=0)
-    granularity_s: float | None = Field(None, gt=0)
-    promotion_s: float | None = Field(None, gt=0)
-    stall_s: float | None = Field(None, gt=0)
-    probe_gap_s: float | None = Field(None, gt=0)
+    losses_tolerated: int | None = Field(
+        None, ge=0, description="heartbeats that may be lost in a row; a number, not seconds"
+    )
+    one_way_delay_s: float | None = Field(None, gt=0, description="the most that a message takes")
+    granularity_s: float | None = Field(None, gt=0, description="the most by which a deadline is noticed late")
+    promotion_s: float | None = Field(None, gt=0, description="from the decision to the transaction of a promotion")
+    stall_s: float | None = Field(
+        None, gt=0, description="a loop that did not run for so long starts its deadlines again"
+    )
+    probe_gap_s: float | None = Field(None, gt=0, description="between two rounds of probes")
 
     def timing(self) -> Timing:
         """Return the deadlines in force."""
@@ -189,32 +230,129 @@ class TimingSection(Section):
 class PolicySection(Section):
     """What an operator may choose."""
 
-    mode: Mode = Mode.ZERO_LOSS
-    split: SplitPolicy = SplitPolicy.NEWEST
-    preferred_node: NodeNumber = 0
-    step_down_when_isolated: bool = False
+    mode: Mode = Field(
+        Mode.ZERO_LOSS, description="asynchronous: for links that are too slow; a failover may lose writes"
+    )
+    split: SplitPolicy = Field(SplitPolicy.NEWEST, description="which side of a split leads on")
+    preferred_node: NodeNumber = Field(0, description="for split = prefer_node")
+    step_down_when_isolated: bool = Field(
+        False,
+        description="a leader without a witness in reach stops serving; with one switch for both, nobody leads then",
+    )
 
 
 class ProbesSection(Section):
     """Evidence from outside."""
 
     witnesses: tuple[EndpointText, ...] = Field((), max_length=8, description="gateway, broker: host:port")
-    free_min_mib: int = Field(200, ge=0)
+    free_min_mib: int = Field(200, ge=0, description="a leader with less room hands over, MiB")
     folders: tuple[Path, ...] = Field((), max_length=8, description="file systems that must not fill up")
+
+
+class MqttTlsSection(Section):
+    """PEM files for the broker; no authority means those of the system."""
+
+    authority: Path | None = Field(
+        None, description="who has issued the broker's certificate; not set: as the system says"
+    )
+    certificate: Path | None = Field(None, description="this node's, where the broker asks for one")
+    key: Path | None = Field(None, description="its key")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or neither")
+        return self
+
+
+class MqttSection(Section):
+    """A broker that carries state, events and, as one more path between the nodes, heartbeats."""
+
+    broker: EndpointText = Field(description="host:port of the MQTT broker")
+    username: str | None = Field(None, max_length=256, description="how the node logs in")
+    password_file: Path | None = Field(None, description="one line, read anew for each connection")
+    tls: MqttTlsSection | None = None
+    prefix: str = Field(
+        "kine-failover", pattern=r"^[^/+#\x00][^+#\x00]*$", max_length=64, description="first levels of all topics"
+    )
+    discovery_prefix: str | None = Field(
+        None,
+        pattern=r"^[^/+#\x00][^+#\x00]*$",
+        max_length=64,
+        description="where Home Assistant looks: homeassistant; not set: nothing is announced",
+    )
+    relay: bool = Field(True, description="heartbeats too, signed; needs [link.tls]")
+    witness: bool | None = Field(None, description="a witness of being cut off; default: if it is on neither machine")
+    state_s: float = Field(10.0, ge=1, description="state is told as often, and at each change")
+    answer_s: float = Field(5.0, gt=0, description="a broker that does not answer for so long is left")
+    keepalive_s: int = Field(
+        5, ge=1, le=3600, description="the broker says so long after silence that the node is gone"
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        host = split_endpoint(self.broker)[0]
+        if self.password_file is not None and self.tls is None and not is_loopback(host):
+            raise ValueError(f"the password would go to {host} in the clear; add [mqtt.tls]")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+
+class VirtualIpSection(Section):
+    """An address that the leader has on an interface of its own. Needs CAP_NET_ADMIN and CAP_NET_RAW."""
+
+    address: ipaddress.IPv4Interface | ipaddress.IPv6Interface = Field(description="with prefix length: 10.0.0.100/24")
+    interface: str = Field(min_length=1, max_length=15, description="this node's interface to the clients")
+    lifetime_s: int | None = Field(
+        None,
+        ge=2,
+        le=3600,
+        description="the kernel takes it away so long after a supervisor's death; default: grace_s - 2",
+    )
+
+
+class DnsSection(Section):
+    """A name that is the leader's address, by signed updates (RFC 2136, TSIG)."""
+
+    server: EndpointText = Field(description="address and port of the zone's primary name server")
+    zone: str = Field(min_length=1, max_length=255, description="the zone that is updated")
+    name: str = Field(min_length=1, max_length=255, description="the name, with the zone's")
+    own: ipaddress.IPv4Address | ipaddress.IPv6Address = Field(description="what the name is while this node leads")
+    ttl_s: int = Field(5, ge=0, le=86400, description="how long others may remember it")
+    key_file: Path = Field(description="the shared key, as tsig-keygen prints it")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        try:
+            ipaddress.ip_address(split_endpoint(self.server)[0])
+        except ValueError:
+            raise ValueError(f"server {self.server} must be an address: a name would be asked of itself") from None
+        zone, name = (f"{one.rstrip('.')}.".lower() for one in (self.zone, self.name))
+        if not f".{name}".endswith(f".{zone}"):
+            raise ValueError(f"{self.name} is not in the zone {self.zone}")
+        return self
+
+
+class AddressSection(Section):
+    """Addresses that follow the leader; each is a section of its own."""
+
+    virtual_ip: VirtualIpSection | None = None
+    dns: DnsSection | None = None
 
 
 class ArchiveSection(Section):
     """Bounds of the archives of what a split or a rejoin dropped."""
 
-    total_mib: int = Field(1024, gt=0)
-    count: int = Field(100, gt=0)
+    total_mib: int = Field(1024, gt=0, description="of all archives; the oldest go first, the newest is always kept")
+    count: int = Field(100, gt=0, description="of archives")
 
 
 class LogSection(Section):
     """How the log looks."""
 
-    format: Literal["auto", "human", "json"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, else json")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is shown")
 
 
 class Settings(BaseSettings):
@@ -226,13 +364,39 @@ class Settings(BaseSettings):
 
     node: NodeSection
     link: LinkSection
+    api: ApiSection = ApiSection()
     postgres: PostgresSection
     kine: KineSection
     timing: TimingSection = TimingSection()
     policy: PolicySection = PolicySection()
     probes: ProbesSection = ProbesSection()
+    mqtt: MqttSection | None = None
+    address: AddressSection = AddressSection()
     archive: ArchiveSection = ArchiveSection()
     log: LogSection = LogSection()
+
+    def api_over_tls(self, endpoint: str) -> bool:
+        """Whether the API is served over TLS on this address."""
+        return not (self.api.plain_on_loopback and is_loopback(split_endpoint(endpoint)[0]))
+
+    @model_validator(mode="after")
+    def _api_encrypted(self) -> Self:
+        encrypted = [one for one in self.api.listen if self.api_over_tls(one)]
+        if encrypted and self.api.tls is None and self.link.tls is None:
+            raise ValueError(
+                f"[api] listen = {encrypted[0]} is served over TLS only, and there is neither [api.tls] nor [link.tls]; "
+                "make certificates with `kine-failover certs`, or listen on loopback"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.mqtt is not None and self.mqtt.relay and self.link.tls is None:
+            raise ValueError(
+                "[mqtt] relay needs [link.tls]: what a broker relays is signed with the node's key; "
+                "make certificates with `kine-failover certs`, or set relay = false"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

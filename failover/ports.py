@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    import asyncio
+    from collections.abc import Callable
 
     from failover.core.model import Acceptance, Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
 
@@ -187,6 +188,9 @@ class KineStatus:
     pid: int | None
     revision: int  # newest revision that it answered with, 0 before
     restarts: int = 0
+    answer_s: float | None = None  # how long its newest answer took, None before the first
+    watch_s: float | None = None  # from a write to a watch's word of it, the newest time
+    watch_age_s: float | None = None  # how long ago that was
 
 
 class Kine(Protocol):
@@ -284,15 +288,31 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
+    async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for the event, at most so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressStatus:
+    """One address that follows the leader."""
+
+    name: str
+    wanted: bool
+    held: bool
+    error: str | None
+
 
 class Address(Protocol):
-    """A virtual IP or a DNS name that follows the leader."""
+    """Virtual IPs or DNS names that follow the leader. What cannot be done now is kept in mind and done later."""
 
     async def acquire(self) -> None:
         """Have it here."""
 
     async def release(self) -> None:
         """Have it here no longer."""
+
+    def status(self) -> tuple[AddressStatus, ...]:
+        """How each is."""
 
 
 class History(Protocol):
@@ -304,8 +324,25 @@ class History(Protocol):
     def newest(self, count: int) -> list[dict[str, object]]:
         """Return the newest events, oldest first."""
 
-    def follow(self) -> AsyncIterator[dict[str, object]]:
-        """Yield events as they come."""
+    async def newer(self, than: int, wait_s: float) -> list[dict[str, object]]:
+        """Return the kept events whose `id` is above `than`, oldest first; wait for one at most so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """The connection to the MQTT broker."""
+
+    name: str  # host:port
+    connected: bool
+    error: str | None
+    reconnects: int
+
+
+class Broker(Protocol):
+    """Where state and events are told to the world; nothing of the node waits for it."""
+
+    def status(self) -> BrokerStatus:
+        """How the connection is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +359,14 @@ class Ports:
     clock: Clock
     address: Address
     history: History
+    broker: Broker | None = None
 
 
 __all__ = [
     "Address",
+    "AddressStatus",
+    "Broker",
+    "BrokerStatus",
     "Clock",
     "FencedError",
     "History",

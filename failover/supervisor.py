@@ -10,8 +10,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from failover import app, config, logs
-from failover.ports import PortError
+# structlog would load it for tracebacks in colour: three megabytes that no log of a service needs.
+sys.modules["rich"] = None  # type: ignore[assignment]
+
+from failover import app, config, logs  # noqa: E402
+from failover.ports import PortError  # noqa: E402
 
 
 def main() -> None:
@@ -19,9 +22,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="kine-failover run")
     parser.add_argument("--config", type=Path, default=config.DEFAULT_FILE)
     try:
-        settings = config.load(parser.parse_args().config)
+        file = parser.parse_args().config
+        settings = config.load(file)
         logs.configure(settings.log.format, settings.log.level)
-        asyncio.run(app.run(settings))
+        asyncio.run(app.run(settings, file))
     except config.ConfigError as error:
         _die(str(error), 2)
     except PortError as error:

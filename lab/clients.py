@@ -4,23 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from failover.adapters.archive import Archive
 from lab import checker
 from lab.workload import Watcher, Write, Writer
 
 if TYPE_CHECKING:
-    from lab.pair import Pair
+    from collections.abc import Sequence
+    from pathlib import Path
 
 RATE = 50.0
 QUIET_S = 0.5  # longer than a write that nobody waits for any more can take
 
 
+class ServingNode(Protocol):
+    """A node as its clients know it."""
+
+    @property
+    def number(self) -> int:
+        """0 or 1."""
+
+    @property
+    def kine_target(self) -> str:
+        """What an etcd client connects to."""
+
+    @property
+    def state_dir(self) -> Path:
+        """Where its archives are."""
+
+
+class ServingPair(Protocol):
+    """A pair of any kind: processes on loopback, containers."""
+
+    @property
+    def nodes(self) -> Sequence[ServingNode]:
+        """Node 0 and node 1."""
+
+    async def until_in_sync(self) -> object:
+        """Return when one leads in sync and the other follows."""
+
+    async def until_equal(self) -> list[tuple[Any, ...]]:
+        """Return the rows once both hold the same ones."""
+
+
 class Clients:
     """Writes and watches through the Kine of both nodes, all the time."""
 
-    def __init__(self, pair: Pair, *, rate: float = RATE) -> None:
+    def __init__(self, pair: ServingPair, *, rate: float = RATE) -> None:
         self.pair = pair
         self.writers = [Writer(node.kine_target, f"node-{node.number}", rate=rate) for node in pair.nodes]
         self.watchers = [Watcher(node.kine_target) for node in pair.nodes]
@@ -54,7 +85,7 @@ class Clients:
                 keys |= {line["key"] for line in archive.read(name) if line["type"] == "row"}
         return frozenset(keys)
 
-    async def _until_quiet(self) -> list[tuple[Any, ...]]:
+    async def until_quiet(self) -> list[tuple[Any, ...]]:
         """Return the rows once they stay as they are: a write whose client has given up may still arrive."""
         rows = await self.pair.until_equal()
         while True:
@@ -72,7 +103,7 @@ class Clients:
         await self.until_writing()
         for writer in self.writers:
             await writer.stop()
-        rows = await self._until_quiet()
+        rows = await self.until_quiet()
         newest = max(row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/"))
         await asyncio.gather(*(watcher.until_seen(newest) for watcher in self.watchers))
         lost = checker.lost(self.writes, rows, self.archived() if split else frozenset())

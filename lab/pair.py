@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -13,45 +12,35 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import aiohttp
-import psycopg
+from typing import TYPE_CHECKING
 
 from lab import binaries
 from lab.postgres_server import PostgresServer
 from lab.relay import Network
+from lab.two_nodes import WAIT_S, NodeView, TwoNodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-WAIT_S = 60.0  # a generous bound on a hang, never a measurement
+    from collections.abc import Mapping, Sequence
 
 
-class NodeProcesses:
+class NodeProcesses(NodeView):
     """One node: a Postgres, a supervisor, and the Kine that the supervisor starts."""
 
     def __init__(self, pair: Pair, number: int) -> None:
+        super().__init__(number, pair.folder / f"node-{number}")
         self.pair = pair
-        self.number = number
-        self.folder = pair.folder / f"node-{number}"
         self.folder.mkdir(parents=True)
         self.folder.chmod(0o755)
         self.postgres = PostgresServer(
             self.folder / "postgres", pair.ports[f"postgres-{number}"], pair.version, pair.postgres_settings
         )
-        self.config = self.folder / "config.toml"
-        self.run_dir = self.folder / "run"
-        self.state_dir = self.folder / "state"
-        self.log = self.folder / "supervisor.log"
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     @property
-    def kine_target(self) -> str:
-        """Return what an etcd client of this node connects to."""
-        return f"unix://{self.run_dir}/kine.sock"
+    def conninfo(self) -> str:
+        """Return how to ask this node's Postgres."""
+        return self.postgres.conninfo()
 
     def create(self) -> None:
         """Make Postgres and the configuration; nothing is started but Postgres."""
@@ -134,43 +123,8 @@ class NodeProcesses:
         """SIGCONT."""
         _signal(self.all_pids(), signal.SIGCONT)
 
-    async def status(self) -> dict[str, Any] | None:
-        """Ask the supervisor; None when it does not answer."""
-        connector = aiohttp.UnixConnector(str(self.run_dir / "control.sock"))
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=2.0)) as session,
-                session.get("http://supervisor/status") as response,
-            ):
-                told: dict[str, Any] = await response.json()
-                return told
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
 
-    async def post(self, route: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Ask the supervisor to do something. Returns the status code and the answer."""
-        connector = aiohttp.UnixConnector(str(self.run_dir / "control.sock"))
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10.0)) as session,
-            session.post(f"http://supervisor/{route}", json=body) as response,
-        ):
-            return response.status, await response.json()
-
-    def history(self) -> list[dict[str, Any]]:
-        """Return this node's events from their file."""
-        path = self.state_dir / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Return the whole kine table, by id."""
-        with psycopg.connect(self.postgres.conninfo(), autocommit=True) as session:
-            return session.execute(
-                "SELECT id, name, created, deleted, create_revision, prev_revision, lease, value, old_value "
-                "FROM public.kine ORDER BY id"
-            ).fetchall()
-
-
-class Pair:
+class Pair(TwoNodes[NodeProcesses]):
     """Two nodes and the network between them, in a folder of their own."""
 
     def __init__(
@@ -186,7 +140,7 @@ class Pair:
         self.postgres_settings = dict(postgres_settings or {})
         self.folder = folder or Path(tempfile.mkdtemp(prefix="kine-failover-"))
         self.folder.chmod(0o755)
-        names = [f"{what}-{node}" for what in ("postgres", "link", "to-postgres", "to-link") for node in (0, 1)]
+        names = [f"{what}-{node}" for what in ("postgres", "link", "to-postgres", "to-link", "api") for node in (0, 1)]
         self._reserved = Reservation(len(names))
         self.ports = dict(zip(names, self._reserved.ports, strict=True))
         self.network = Network()
@@ -201,13 +155,15 @@ class Pair:
             f'state_dir = "{node.state_dir}"\nrun_dir = "{node.run_dir}"',
             "link": f'listen = ["127.0.0.1:{ports[f"link-{number}"]}"]\n'
             f'peer = ["127.0.0.1:{ports[f"to-link-{peer}"]}"]',
+            "api": f'listen = ["127.0.0.1:{ports[f"api-{number}"]}"]',
             "postgres": f'own = "{node.postgres.conninfo()}"\n'
             f'peer = "{self.nodes[peer].postgres.conninfo(host="127.0.0.1", port=ports[f"to-postgres-{peer}"])}"',
             "kine": f'program = "{binaries.kine()}"\n'
             f'own = "{node.postgres.kine_endpoint()}"\n'
             f'peer = "{self.nodes[peer].postgres.kine_endpoint(port=ports[f"to-postgres-{peer}"])}"',
         }
-        for name, text in self.extra.items():
+        for name, common in self.extra.items():
+            text = common.replace("{node}", str(number))
             sections[name] = f"{sections[name]}\n{text}" if name in sections else text
         return "".join(f"[{name}]\n{text}\n\n" for name, text in sections.items())
 
@@ -227,42 +183,6 @@ class Pair:
             node.start_supervisor()
         await self.until_in_sync()
 
-    async def until(self, what: str, condition: Callable[[Sequence[dict[str, Any] | None]], bool]) -> list[Any]:
-        """Poll both nodes' status until the condition holds. Raises TimeoutError with both status."""
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            told = await asyncio.gather(*(node.status() for node in self.nodes))
-            if condition(told):
-                return told
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {WAIT_S:g} s for {what}; {json.dumps(told)[:4000]}")
-            await asyncio.sleep(0.02)
-
-    async def until_in_sync(self) -> list[Any]:
-        """Return when one node leads in sync, the other follows, and Kine runs on both."""
-        return await self.until("in_sync on one node, the other following, Kine on both", _in_sync)
-
-    async def leader(self) -> NodeProcesses:
-        """Return the one node that leads."""
-        told = await self.until("one leader", lambda both: sum(_leads(one) for one in both) == 1)
-        return self.nodes[[_leads(one) for one in told].index(True)]
-
-    def other(self, node: NodeProcesses) -> NodeProcesses:
-        """Return the other node."""
-        return self.nodes[1 - node.number]
-
-    async def until_equal(self) -> list[tuple[Any, ...]]:
-        """Return the rows of the kine table once both nodes hold the same ones. Raises TimeoutError."""
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            mine, theirs = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.nodes))
-            if mine == theirs:
-                return mine
-            if time.monotonic() > deadline:
-                differing = set(mine) ^ set(theirs)
-                raise TimeoutError(f"{len(differing)} rows differ: {sorted(differing)[:5]}")
-            await asyncio.sleep(0.05)
-
     async def stop(self, *, keep: bool = False) -> None:
         """End every process and, unless `keep`, remove everything."""
         await self.network.stop()
@@ -272,22 +192,6 @@ class Pair:
         self._reserved.release()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _leads(told: dict[str, Any] | None) -> bool:
-    return told is not None and told["role"] == "leader"
-
-
-def _in_sync(both: Sequence[dict[str, Any] | None]) -> bool:
-    if any(one is None for one in both):
-        return False
-    told = [one for one in both if one is not None]
-    return (
-        sorted(one["role"] for one in told) == ["follower", "leader"]
-        and any(one["sync"] == "in_sync" for one in told)
-        and all(one["kine"]["target"] == ("own" if one["role"] == "leader" else "peer") for one in told)
-        and all(not one["kine"]["frozen"] and one["plan"] is None for one in told)
-    )
 
 
 class Reservation:

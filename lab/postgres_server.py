@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from failover.adapters import sql_files
 from lab import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SUPERUSER = "postgres"
 SUPERVISOR = "kine_failover"
 KINE_ROLE = "kine"
 DATABASE = "kine"
@@ -46,6 +48,7 @@ SETTINGS: dict[str, str] = {
 }
 
 HBA = f"""\
+local all {SUPERUSER} trust
 local all {SUPERVISOR} trust
 host all {SUPERVISOR} 127.0.0.1/32 trust
 local all @kine_failover_open trust
@@ -77,13 +80,13 @@ class PostgresServer:
         return f"postgres://{KINE_ROLE}@{host}:{port or self.port}/{DATABASE}?sslmode=disable"
 
     def create(self) -> None:
-        """Make an empty cluster with the database and the supervisor's role."""
+        """Make an empty cluster with the database and both roles, the supervisor's with no more rights than it needs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.user is not None:
             who = pwd.getpwnam(self.user)
             os.chown(self.folder, who.pw_uid, who.pw_gid)
         self._as_user(
-            [self.programs / "initdb", "-D", self.data, "-U", SUPERVISOR, "-A", "trust", "-E", "UTF8",
+            [self.programs / "initdb", "-D", self.data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8",
              "--locale=C", "--no-sync"]
         )  # fmt: skip
         lines = [f"{name} = {value}\n" for name, value in self._settings.items()]
@@ -92,10 +95,16 @@ class PostgresServer:
             configuration.writelines(lines)
         (self.data / "pg_hba.conf").write_text(HBA, encoding="utf-8")
         self.start()
-        with psycopg.connect(
-            self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres"), autocommit=True
-        ) as session:
+        with psycopg.connect(self._superuser("postgres"), autocommit=True) as session:
             session.execute(f"CREATE DATABASE {DATABASE}")
+        values = {"supervisor": SUPERVISOR, "kine_role": KINE_ROLE, "password_required": "false"}
+        with psycopg.connect(self._superuser(DATABASE), autocommit=True) as session:
+            for name in ("setup_roles", "setup_functions"):
+                text = sql_files.filled(name, **values)
+                session.execute(text.encode())
+
+    def _superuser(self, database: str) -> str:
+        return f"host={self.folder} port={self.port} user={SUPERUSER} dbname={database}"
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, fenced: the file that lets Kine in names nobody at first, as the unit's drop-in does (R11).
@@ -110,6 +119,7 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self.data],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/",
+                env={**os.environ, "HOME": "/"},  # it is its user's, and libpq looks for certificates there
                 user=self.user, extra_groups=[] if self.user is not None else None,
             )  # fmt: skip
         if wait:
@@ -120,14 +130,17 @@ class PostgresServer:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                psycopg.connect(self.conninfo().replace(f"dbname={DATABASE}", "dbname=postgres")).close()
+                psycopg.connect(self._superuser("postgres")).close()
             except psycopg.OperationalError:
-                assert self._process is not None
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if self.ended() or time.monotonic() > deadline:
                     raise RuntimeError(f"Postgres does not start: {self.log.read_text()[-2000:]}") from None
                 time.sleep(0.01)
             else:
                 return
+
+    def ended(self) -> bool:
+        """Whether it does not run, or no more."""
+        return self._process is None or self._process.poll() is not None
 
     @property
     def pid(self) -> int | None:

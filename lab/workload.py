@@ -53,11 +53,15 @@ class Writer:
         self._acked = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._write_on())
+        self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def start(self) -> None:
+        """Begin, also after a stop."""
+        self._task = asyncio.create_task(self._write_on())
 
     async def stop(self) -> None:
         """End it; a write under way stays unknown."""
@@ -96,7 +100,7 @@ class Writer:
         return [write.acked_s - write.sent_s for write in self.writes if write.acked_s is not None]
 
     async def _write_on(self) -> None:
-        number, due_s = 0, time.monotonic()
+        number, due_s = len(self.writes), time.monotonic()  # no key twice, also after a stop
         while True:
             number += 1
             due_s = max(due_s + 1 / self._rate, time.monotonic() - 1 / self._rate)

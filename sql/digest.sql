@@ -5,7 +5,7 @@ FROM (
   SELECT id >> 10 AS chunk, count(*) AS rows, bit_xor(hashint8extended(id, 0)) AS digest
   FROM kine WHERE id < %(parting)s GROUP BY 1
   UNION ALL
-  SELECT id >> 10, count(*), bit_xor(hashtextextended(k::text, 0))
+  SELECT id >> 10, count(*), bit_xor(hash_record_extended(k, 0))
   FROM kine AS k WHERE id >= %(parting)s OR name = 'compact_rev_key' GROUP BY 1
 ) AS halves
 GROUP BY chunk

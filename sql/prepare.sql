@@ -1,12 +1,7 @@
--- Create what the supervisor and Kine need where it is missing; no data. Kine's schema is that of Kine 0.17.5,
--- pkg/drivers/pgsql/pgsql.go: it must exist before, as two Kines that start at once on an empty database race.
+-- Create what the supervisor and Kine need where it is missing, after setup_roles and setup_functions; no data. Kine's
+-- schema is that of Kine 0.17.5, pkg/drivers/pgsql/pgsql.go: it must exist before, as two Kines that start at once on an
+-- empty database race.
 SELECT set_config('client_min_messages', 'warning', true)
-;;
-DO $$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %(kine_role)s) THEN
-    EXECUTE format('CREATE ROLE %%I NOLOGIN', %(kine_role)s);
-  END IF;
-END $$
 ;;
 CREATE TABLE IF NOT EXISTS kine (
   id bigserial PRIMARY KEY,
@@ -34,9 +29,6 @@ CREATE INDEX IF NOT EXISTS kine_list_query_index ON kine (name, id DESC, deleted
 ;;
 DO $$ BEGIN
   EXECUTE format('ALTER TABLE kine OWNER TO %%I', %(kine_role)s);
-  EXECUTE format('ALTER ROLE %%I SET synchronous_commit = on', %(kine_role)s);
-  -- Kine asks for its table with IF NOT EXISTS at each start, and needs the right to create it even then.
-  EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %%I', %(kine_role)s);
 END $$
 ;;
 CREATE SCHEMA IF NOT EXISTS kine_failover

@@ -10,7 +10,7 @@ WITH head AS (
   WHERE id > %(scanned)s
     AND name <> 'compact_rev_key' AND name NOT LIKE 'gap-%%'
     AND name NOT LIKE '/registry/leases/%%' AND name NOT LIKE '/registry/events/%%'
-    AND name NOT LIKE '/registry/masterleases/%%'
+    AND name NOT LIKE '/registry/masterleases/%%' AND name NOT LIKE '/kine-failover/%%'
 ), newest AS (
   SELECT id, at FROM fresh ORDER BY id DESC LIMIT 1
 )
@@ -23,12 +23,13 @@ SELECT
   top.revision AS visible_revision,
   (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS wal_lsn,
   (SELECT rolcanlogin FROM pg_roles WHERE rolname = %(kine_role)s)
-    AND btrim(coalesce(pg_read_file('kine_failover_open', 0, 64, true), ''), E'\n') = %(kine_role)s AS is_open,
+    AND kine_failover_admin.start_fence_lifted() AS is_open,
   current_setting('synchronous_standby_names') AS waits_for,
   (SELECT json_build_object(
       'name', r.application_name, 'streaming', r.state = 'streaming',
       'flush_lsn', coalesce((r.flush_lsn - '0/0'::pg_lsn)::bigint, 0),
-      'reply', extract(epoch FROM r.reply_time))
+      'reply', extract(epoch FROM r.reply_time),
+      'flush_lag', coalesce(extract(epoch FROM r.flush_lag), 0))
     FROM pg_stat_replication AS r
     WHERE r.application_name LIKE 'kf\_%%'
     ORDER BY r.backend_start DESC LIMIT 1) AS standby,
@@ -43,11 +44,14 @@ SELECT
     FROM pg_subscription AS s
     LEFT JOIN pg_stat_subscription AS w ON w.subid = s.oid AND w.relid IS NULL
     LEFT JOIN pg_stat_subscription_stats AS e ON e.subid = s.oid
-    WHERE s.subname LIKE 'kf\_%%'
+    WHERE s.subname LIKE 'kf\_%%' AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
     ORDER BY s.oid DESC LIMIT 1) AS subscription,
   (SELECT json_build_object('revision', newest.id,
       'commit_us', (extract(epoch FROM newest.at) * 1000000)::bigint) FROM newest) AS last_change,
   (SELECT count(*) FROM fresh) AS changes,
+  (SELECT coalesce(max(pg_current_wal_lsn() - p.restart_lsn), 0)::bigint
+    FROM pg_replication_slots AS p WHERE p.slot_name LIKE 'kf\_%%') AS slot_bytes,
+  pg_size_bytes(current_setting('max_slot_wal_keep_size')) AS slot_limit_bytes,
   (SELECT atttypid = 'int4'::regtype FROM pg_attribute
     WHERE attrelid = 'kine'::regclass AND attname = 'id') AS int4_ids
 FROM kine_failover.local_state AS local, head, top

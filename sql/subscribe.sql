@@ -1,3 +1,2 @@
--- Stream on from the slot whose snapshot was copied. Flushed means durable here: the leader waits for it.
-CREATE SUBSCRIPTION {subscription} CONNECTION {conninfo} PUBLICATION kine_failover
-WITH (create_slot = false, slot_name = {slot}, copy_data = false, synchronous_commit = 'on')
+-- Stream on from the slot whose snapshot was copied. Bound by the server: no log quotes the password.
+SELECT kine_failover_admin.subscribe(%(subscription)s, %(conninfo)s)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SUFFIX = ".jsonl.gz"
+LEVEL = 3  # a rejoin waits for it: three times as fast as the default, and a tenth larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Archive:
         try:
             with partial.open("wb") as raw:
                 partial.chmod(0o600)
-                with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+                with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=LEVEL, mtime=0) as packed:
                     for line in ({"type": "header", "format": FORMAT, **header}, *lines):
                         packed.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
                 raw.flush()
@@ -86,6 +87,10 @@ class Archive:
     def list(self) -> list[Archived]:
         """Return all archives with their headers, oldest first."""
         return [Archived(name, next(self.read(name)), (self.folder / name).stat().st_size) for name in self.names()]
+
+    def sizes(self) -> tuple[int, ...]:
+        """Return the size of every archive, bytes."""
+        return tuple((self.folder / name).stat().st_size for name in self.names())
 
     def read(self, name: str) -> Iterator[dict[str, Any]]:
         """Yield the lines of an archive, header first. Raises PortError where there is none, or it is damaged."""

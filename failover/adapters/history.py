@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from failover.ports import Clock
@@ -22,7 +21,6 @@ log = structlog.get_logger()
 
 EVENTS_KEPT = 1000  # in memory
 BYTES_A_FILE = 4 << 20  # two files are kept
-FOLLOWERS_MAX = 32
 WAITING_MAX = 10_000  # events on their way to a disk that stalls
 
 
@@ -33,39 +31,36 @@ class HistoryFile:
         self._path = path
         self._clock = clock
         self._events: deque[dict[str, object]] = deque(self._load(), maxlen=EVENTS_KEPT)
-        self._followers: set[asyncio.Queue[dict[str, object]]] = set()
+        self._last = _id(self._events[-1]) if self._events else 0
+        self._more = asyncio.Event()
         self._waiting: queue.Queue[bytes | None] = queue.Queue(WAITING_MAX)
         self._writer = threading.Thread(target=self._write_on, name="history", daemon=True)
         self._writer.start()
 
     def append(self, kind: str, message: str, **evidence: object) -> None:
-        """Add an event."""
+        """Add an event; its id is the one before it plus one, over restarts too."""
+        self._last += 1
         event: dict[str, object] = {
-            "at_us": self._clock.wall_us(), "kind": kind, "message": message,
+            "id": self._last, "at_us": self._clock.wall_us(), "kind": kind, "message": message,
             **{name: value for name, value in evidence.items() if value is not None},
         }  # fmt: skip
         self._events.append(event)
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(json.dumps(event, default=str).encode() + b"\n")
-        for follower in self._followers:
-            with contextlib.suppress(asyncio.QueueFull):
-                follower.put_nowait(event)
+        told, self._more = self._more, asyncio.Event()
+        told.set()
 
     def newest(self, count: int) -> list[dict[str, object]]:
         """Return the newest events, oldest first."""
         return list(self._events)[-count:] if count > 0 else []
 
-    async def follow(self) -> AsyncIterator[dict[str, object]]:
-        """Yield events as they come, from now on; one that is read too slowly loses some."""
-        if len(self._followers) >= FOLLOWERS_MAX:
-            return
-        mine: asyncio.Queue[dict[str, object]] = asyncio.Queue(EVENTS_KEPT)
-        self._followers.add(mine)
-        try:
-            while True:
-                yield await mine.get()
-        finally:
-            self._followers.discard(mine)
+    async def newer(self, than: int, wait_s: float) -> list[dict[str, object]]:
+        """Return the kept events with a higher id, oldest first; wait for one at most so long."""
+        if self._last <= than:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._more.wait()
+        return [event for event in self._events if _id(event) > than]
 
     def close(self) -> None:
         """Write what is waiting, for at most two seconds."""
@@ -81,7 +76,9 @@ class HistoryFile:
                     with contextlib.suppress(ValueError):  # the last line of a crash
                         event = json.loads(line)
                         if isinstance(event, dict):
-                            events.append(event)
+                            # Ids rise, whatever the file says: readers resume by them.
+                            before = _id(events[-1]) if events else 0
+                            events.append({**event, "id": max(_id(event), before + 1)})
         return events[-EVENTS_KEPT:]
 
     def _write_on(self) -> None:
@@ -94,3 +91,8 @@ class HistoryFile:
                     file.write(line)
             except OSError as error:
                 log.warning("history cannot be written", path=str(self._path), error=error.strerror)
+
+
+def _id(event: dict[str, object]) -> int:
+    number = event.get("id", 0)
+    return number if isinstance(number, int) else 0

@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from failover.adapters.process import Identity, Process, running_with
+from failover.adapters.watch_canary import PREFIX, WatchCanary
 from failover.etcd.client import EtcdClient, EtcdError
 from failover.ports import KineStatus, PortError, Target
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CANARY_KEY = "/kine-failover/canary"
+CANARY_KEY = f"{PREFIX}canary"
 LOG_MAX_BYTES = 16 << 20
 SYMLINK = "kine.sock"
 
@@ -46,6 +47,8 @@ class KineSettings:
     answer_s: float = 2.0  # an answer that takes longer counts as none
     answers_missed: int = 3  # in a row: Kine is replaced
     backoff_max_s: float = 5.0
+    node: int = 0
+    watch_canary_s: float = 10.0  # between two flights through a watch, 0 for none
 
 
 @dataclass(slots=True)
@@ -73,7 +76,11 @@ class KineProcess:
         self._failures = 0
         self._not_before_s = 0.0
         self._frozen = False
-        self._canary: asyncio.Task[None] | None = None
+        self._answer_s: float | None = None
+        self._canaries: list[asyncio.Task[None]] = []
+        self._watch_canary = WatchCanary(
+            f"unix://{self.symlink}", f"{CANARY_KEY}/{settings.node}", settings.watch_canary_s
+        )
         settings.folder.mkdir(parents=True, exist_ok=True)
         self._adopt()
 
@@ -84,17 +91,22 @@ class KineProcess:
 
     def status(self) -> KineStatus:
         """Say what runs behind the symlink."""
-        current = self._current
+        current, flight = self._current, self._watch_canary.newest
+        nothing = KineStatus(None, "", False, None, self._revision, self._restarts)
         if current is None:
-            return KineStatus(None, "", False, None, self._revision, self._restarts)
-        return KineStatus(
-            current.target, current.key, current.frozen, current.process.pid, self._revision, self._restarts
-        )
+            return nothing
+        return replace(
+            nothing, target=current.target, key=current.key, frozen=current.frozen, pid=current.process.pid,
+            answer_s=self._answer_s, watch_s=flight.seconds if flight is not None else None,
+            watch_age_s=time.monotonic() - flight.at_s if flight is not None else None,
+        )  # fmt: skip
 
     def watch(self, ended: Callable[[], None]) -> None:
         """Call `ended` when the Kine behind the symlink ends by itself."""
         self._ended = ended
-        self._canary = asyncio.create_task(self._ask_on())
+        self._canaries = [asyncio.create_task(self._ask_on())]
+        if self._settings.watch_canary_s > 0:
+            self._canaries.append(asyncio.create_task(self._watch_canary.run()))
 
     async def serve(self, target: Target, key: str) -> None:
         """Have a Kine on `target` under `key` behind the symlink; see `ports.Kine`."""
@@ -152,8 +164,9 @@ class KineProcess:
 
     async def release(self) -> None:
         """Let Kine go on without this supervisor."""
-        if self._canary is not None:
-            self._canary.cancel()
+        for canary in self._canaries:
+            canary.cancel()
+        await asyncio.gather(*self._canaries, return_exceptions=True)
         if self._current is not None:
             self._current.process.close()
 
@@ -238,6 +251,7 @@ class KineProcess:
             if current is None or current.frozen:
                 continue
             client = EtcdClient(f"unix://{current.socket}")
+            began_s = time.monotonic()
             try:
                 answer = await client.get(CANARY_KEY, timeout_s=self._settings.answer_s)
             except EtcdError as error:
@@ -247,6 +261,7 @@ class KineProcess:
             else:
                 self._revision = max(self._revision, answer.revision)
                 self._failures = 0
+                self._answer_s = time.monotonic() - began_s
             finally:
                 client.close()
 

@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from failover.adapters import tls
 from failover.core import heartbeat as wire
 from failover.ports import PathState, PortError
 
@@ -73,17 +74,36 @@ class PeerLink:
         application.router.add_get(ROUTE, self._serve)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
-        context = self._server_context()
-        for host, port in self._settings.listen:
-            try:
-                await web.TCPSite(self._runner, host, port, ssl_context=context, backlog=16).start()
-            except OSError as error:
-                await self.stop()
-                raise PortError(f"cannot listen on {host}:{port}: {error.strerror}; see [link] listen") from None
+        try:
+            await self._listen()
+        except PortError:
+            await self.stop()
+            raise
         self._senders = [
             asyncio.create_task(self._keep_sending(path, host, port))
             for path, (host, port) in zip(self._paths, self._settings.peer, strict=True)
         ]
+
+    async def _listen(self) -> None:
+        assert self._runner is not None
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        for host, port in self._settings.listen:
+            try:
+                await web.TCPSite(self._runner, host, port, ssl_context=context, backlog=16).start()
+            except OSError as error:
+                raise PortError(f"cannot listen on {host}:{port}: {error.strerror}; see [link] listen") from None
+
+    async def reload(self) -> None:
+        """Use the TLS files as they are now for every connection to come; those that stand go on. Raises PortError, with
+        the old ones still in use, where the new ones do not fit.
+        """
+        if self._settings.tls is None or self._runner is None:
+            return
+        self._context(ssl.PROTOCOL_TLS_SERVER)  # a try
+        # A context only ever gains authorities: one that was taken out of the file takes a new context, and new sockets.
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        await self._listen()
 
     def send(self, heartbeat: Heartbeat) -> None:
         """Put the newest heartbeat on every path; one that has not left yet is replaced."""
@@ -110,6 +130,8 @@ class PeerLink:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if len(self._incoming) >= self._settings.connections_max:
             raise web.HTTPServiceUnavailable
+        if self._settings.tls is not None and not self._is_the_peer(request):
+            raise web.HTTPForbidden(text="heartbeats need the certificate of the other node")
         incoming = web.WebSocketResponse(max_msg_size=wire.BYTES_MAX, compress=False, timeout=0.2)
         await incoming.prepare(request)
         self._incoming.add(incoming)
@@ -127,6 +149,10 @@ class PeerLink:
             self._incoming.discard(incoming)
             self._closed(name)
         return incoming
+
+    def _is_the_peer(self, request: web.Request) -> bool:
+        shown = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        return tls.is_node(shown, 1 - self._settings.node)
 
     async def _take(self, raw: bytes | str, name: str, incoming: web.WebSocketResponse) -> bool:
         try:
@@ -154,8 +180,8 @@ class PeerLink:
                     async with asyncio.timeout(2 * self._settings.connect_s):
                         outgoing = await session.ws_connect(
                             f"{scheme}://{host}:{port}{ROUTE}",
-                            ssl=self._client_context() or True,
-                            server_hostname=server_name(1 - self._settings.node) if self._settings.tls else None,
+                            ssl=self._context(ssl.PROTOCOL_TLS_CLIENT) or True,
+                            server_hostname=tls.server_name(1 - self._settings.node) if self._settings.tls else None,
                             timeout=aiohttp.ClientWSTimeout(ws_close=0.2),
                         )
                     path.connected, path.error = True, None
@@ -191,11 +217,9 @@ class PeerLink:
 
     # ---- TLS ---------------------------------------------------------------------------------------------------
 
-    def _server_context(self) -> ssl.SSLContext | None:
-        return _context(self._settings.tls, ssl.PROTOCOL_TLS_SERVER)
-
-    def _client_context(self) -> ssl.SSLContext | None:
-        return _context(self._settings.tls, ssl.PROTOCOL_TLS_CLIENT)
+    def _context(self, protocol: int) -> ssl.SSLContext | None:
+        files = self._settings.tls
+        return None if files is None else tls.context(files.authority, files.certificate, files.key, protocol)
 
 
 class _Path:
@@ -230,27 +254,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {error.strerror or error.os_error}"
     return str(error) or "no answer in time"
-
-
-def server_name(node: int) -> str:
-    """Return the name that a node's certificate carries: an address may change, the node does not."""
-    return f"node-{node}.kine-failover"
-
-
-def _context(files: TlsFiles | None, protocol: int) -> ssl.SSLContext | None:
-    if files is None:
-        return None
-    try:
-        context = ssl.SSLContext(protocol)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_verify_locations(files.authority)
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise PortError(
-            f"TLS files in {files.certificate.parent} cannot be used: {error}; see `kine-failover certs`"
-        ) from None
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def _socket(address: tuple[object, ...]) -> socket.socket:

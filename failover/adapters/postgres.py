@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import json
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.sql import Identifier, Literal
+from psycopg.sql import Identifier
 
 from failover.adapters import sql_files
 from failover.adapters.sessions import PostgresTimeouts, Sessions
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.005  # between two looks at something that Postgres is about to do
 SLOT_PATTERN = "kf\\_%"
+FUNCTIONS_VERSION = 1  # of sql/setup_functions.sql
 
 
 class OwnPostgres:
@@ -93,6 +93,7 @@ class OwnPostgres:
                 bool(standby["streaming"]),
                 int(standby["flush_lsn"]),
                 self._ages.of(f"standby {standby['name']}", standby["reply"]),
+                float(standby["flush_lag"]),
             ),
             oldest_wait_s=self._waits.take(row["oldest_wait_s"], standby["flush_lsn"] if standby is not None else 0),
             subscription=None
@@ -108,6 +109,8 @@ class OwnPostgres:
             last_change=last_change,
             changes=changes,
             int4_ids=bool(row["int4_ids"]),
+            slot_bytes=int(row["slot_bytes"]),
+            slot_limit_bytes=int(row["slot_limit_bytes"]) if row["slot_limit_bytes"] >= 0 else None,
         )
 
     def watch(self, lost: Callable[[], None]) -> None:
@@ -116,16 +119,11 @@ class OwnPostgres:
 
     async def open_to_kine(self, term: int) -> None:
         """Let Kine's role in and return when it can log in. Raises FencedError (R19)."""
-        role = self._kine_role
         async with self._sessions.session(self._timeouts.statement_s) as session:
-            row = (await sql_files.run(session, "open_role", term=term, kine_role=role))[0]
+            row = (await sql_files.run(session, "open_role", term=term))[0]
             if not row["below"]:
                 raise FencedError(f"the own Postgres was fenced by term {row['fence_term']}, which is not below {term}")
-            folder = (await sql_files.run(session, "data_directory"))[0]["folder"]
-            open_file = str(PurePosixPath(folder) / "kine_failover_open")
-            await session.execute(
-                sql_files.compose("lift_start_fence", kine_role=Literal(role), file=Literal(open_file))
-            )
+            await sql_files.run(session, "lift_start_fence")
             await sql_files.run(session, "reload")
             await self._until_kine_gets_in()
 
@@ -157,7 +155,7 @@ class OwnPostgres:
         """Nobody new comes in, statements that run are awaited. Returns the position in the WAL after, bytes."""
         del term  # the fence's memory follows with the promotion: this leader may still have to resume
         async with self._sessions.session(self._timeouts.fence_s) as session:
-            await sql_files.run(session, "close_role_only", kine_role=self._kine_role)
+            await sql_files.run(session, "close_role_only")
             while (await sql_files.run(session, "count_sessions", kine_role=self._kine_role))[0]["active"]:
                 await asyncio.sleep(POLL_S)
             return int((await sql_files.run(session, "wal_position"))[0]["lsn"])
@@ -203,8 +201,18 @@ class OwnPostgres:
             await sql_files.run(session, "found", **_values(entry))
 
     async def prepare(self) -> None:
-        """Create schema, roles and publication where they are missing."""
+        """Create schema and publication where they are missing. What takes a superuser has been done by one before, or
+        is done here by a role that is one. Raises PreconditionError where neither is so.
+        """
         async with self._sessions.session(self._timeouts.statement_s) as session:
+            may = (await sql_files.run(session, "may_set_up"))[0]
+            if may["superuser"]:
+                await set_up(session, session.info.user, self._kine_role, password_required=False)
+            elif not may["set_up"]:
+                raise PreconditionError(
+                    f"no superuser has set this database up for role {session.info.user} yet; "
+                    "run what `kine-failover postgres-setup` prints"
+                )
             await sql_files.run(session, "prepare", kine_role=self._kine_role)
 
     async def waits_on(self, standby: str) -> None:
@@ -329,9 +337,20 @@ def standby_name(setting: str) -> str:
     return setting.strip().strip('"')
 
 
+async def set_up(
+    session: psycopg.AsyncConnection[Any], supervisor: str, kine_role: str, *, password_required: bool
+) -> None:
+    """As a superuser: make both roles, and the functions by which the supervisor's does what takes a superuser."""
+    await sql_files.run(session, "setup_roles", supervisor=supervisor, kine_role=kine_role)
+    await sql_files.run(
+        session, "setup_functions",
+        supervisor=supervisor, kine_role=kine_role, password_required=str(password_required).lower(),
+    )  # fmt: skip
+
+
 async def close_role(session: psycopg.AsyncConnection[Any], term: int, kine_role: str) -> None:
     """Close Kine's role under `term`, then end its sessions and return when all are gone."""
-    await sql_files.run(session, "close_role", term=term, kine_role=kine_role)
+    await sql_files.run(session, "close_role", term=term)
     while True:
         await sql_files.run(session, "end_sessions", kine_role=kine_role)
         if not (await sql_files.run(session, "count_sessions", kine_role=kine_role))[0]["sessions"]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from failover.core.model import Answer, PeerProbe
 from probes import disk, tcp
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from failover.ports import Clock
@@ -33,10 +35,18 @@ class ProbeSettings:
 class NetworkProbes:
     """Implements `ports.Probes`."""
 
-    def __init__(self, settings: ProbeSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        clock: Clock,
+        witnesses: Mapping[str, Callable[[], Awaitable[Answer]]] | None = None,
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._worked_s: dict[Endpoint, float] = {}
+        self._witnesses = dict(witnesses or {})  # those that are asked in another way than by a connection
+        for host, port in settings.witnesses:
+            self._witnesses[f"{host}:{port}"] = partial(tcp.knock, host, port, settings.timeout_s)
+        self._worked_s: dict[str, float] = {}
 
     async def peer(self) -> PeerProbe:
         """Ask the peer's ports on every path at once."""
@@ -49,10 +59,10 @@ class NetworkProbes:
 
     async def isolated(self) -> bool:
         """Whether every witness that worked lately is silent now; a reset is an answer."""
-        settings, now_s = self._settings, self._clock.now_s()
-        answers = await asyncio.gather(*(tcp.knock(*one, settings.timeout_s) for one in settings.witnesses))
-        lately = [one for one, at_s in self._worked_s.items() if now_s - at_s < settings.witness_memory_s]
-        for one, answer in zip(settings.witnesses, answers, strict=True):
+        now_s = self._clock.now_s()
+        answers = await asyncio.gather(*(ask() for ask in self._witnesses.values()))
+        lately = [at_s for at_s in self._worked_s.values() if now_s - at_s < self._settings.witness_memory_s]
+        for one, answer in zip(self._witnesses, answers, strict=True):
             if answer is not Answer.SILENT:
                 self._worked_s[one] = now_s
         return bool(lately) and all(answer is Answer.SILENT for answer in answers)

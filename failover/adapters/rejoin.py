@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Session = psycopg.AsyncConnection[Any]
 BATCH = 5_000  # rows fetched at once
 COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is cheaper than mending the old one
+COPY_BLOCK = 256 * 1024  # bytes written at once: row by row, waiting costs more than copying
 COPY_ROWS = 20_000  # below this many rows it does not matter
 
 
@@ -208,11 +209,7 @@ class Rejoiner:
         return difference.total_there, copied_bytes
 
     async def _subscribe(self, own: Session, name: str) -> None:
-        await own.execute(
-            sql_files.compose(
-                "subscribe", subscription=Identifier(name), slot=Literal(name), conninfo=Literal(self._peer_conninfo)
-            )
-        )
+        await own.execute(sql_files.text("subscribe").encode(), {"subscription": name, "conninfo": self._peer_conninfo})
 
 
 async def compare(own: Session, leader: Session, parting: int) -> Difference:
@@ -253,7 +250,7 @@ async def _objects(
     extra, missing = set(difference.extra), set(difference.missing)
     differing = [
         key
-        for key in sorted(here.keys() | there.keys())
+        for key in sorted(filter(_is_of_a_client, here.keys() | there.keys()))
         if here.get(key) != there.get(key) or here.get(key) in extra or there.get(key) in missing
     ]
     mine = {row["id"]: row async for row in _rows(own, [here[key] for key in differing if key in here])}
@@ -278,12 +275,17 @@ async def _copy(
         reader.copy(sql_files.text(out).encode(), values) as rows,
         writer.copy(sql_files.text(into).encode()) as sink,
     ):
-        async for block in rows:
-            size += len(block)
-            await sink.write(block)
-            if told is not None:
-                told(size)
-    return size
+        gathered = bytearray()
+        async for row in rows:
+            gathered += row
+            if len(gathered) >= COPY_BLOCK:
+                size += len(gathered)
+                await sink.write(bytes(gathered))
+                gathered.clear()
+                if told is not None:
+                    told(size)
+        await sink.write(bytes(gathered))
+    return size + len(gathered)
 
 
 def _batches(ids: list[int], size: int = BATCH) -> list[list[int]]:
@@ -291,5 +293,5 @@ def _batches(ids: list[int], size: int = BATCH) -> list[list[int]]:
 
 
 def _is_of_a_client(name: str) -> bool:
-    """Whether a row holds something that a client wrote, rather than Kine or a fence."""
-    return name != "compact_rev_key" and not name.startswith("gap-")
+    """Whether a row holds something that a client wrote, rather than Kine, a fence or the canary."""
+    return name != "compact_rev_key" and not name.startswith(("gap-", "/kine-failover/"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import AsyncClientCursor
 from psycopg.rows import dict_row
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,3 +59,9 @@ def compose(name: str, **parts: Composable) -> Composed:
     """
     lines = [line for line in text(name).splitlines() if not line.startswith("--")]
     return SQL("\n".join(lines)).format(**parts)
+
+
+def filled(name: str, **values: str) -> str:
+    """Return a file's statements with literals in the places of parameters, for a person or psql to run."""
+    literals = {key: Literal(value).as_string(None) for key, value in values.items()}
+    return text(name).rstrip().replace(SEPARATOR, ";\n") % literals

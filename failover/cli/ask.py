@@ -40,7 +40,7 @@ def status(
     form: Annotated[Form, typer.Option("--output", "-o", help="table, json or yaml")] = Form.TABLE,
 ) -> None:
     """Show this node, its peer as it hears it, and what is at risk right now."""
-    told = _get(file, "/status")
+    told = _get(file, "/v1/status")
     if form is Form.JSON:
         typer.echo(json.dumps(told, indent=2))
     elif form is Form.YAML:
@@ -58,7 +58,7 @@ def watch(
     async def look_on() -> None:
         with Live(refresh_per_second=10) as live:
             while True:
-                live.update(_table(await _call(file, "GET", "/status")))
+                live.update(_table(await _call(file, "GET", "/v1/status")))
                 await asyncio.sleep(interval_s)
 
     try:
@@ -73,7 +73,7 @@ def history(
     form: Annotated[Form, typer.Option("--output", "-o", help="table or json")] = Form.TABLE,
 ) -> None:
     """Show the newest events, each with its reason."""
-    events = _get(file, f"/history?count={count}")
+    events = _get(file, f"/v1/history?count={count}")
     if form is not Form.TABLE:
         typer.echo(json.dumps(events, indent=2))
         return
@@ -85,24 +85,38 @@ def history(
             typer.echo(f"{'':25}{rest}")
 
 
-def switchover(file: File = config.DEFAULT_FILE, *, yes: Yes = False) -> None:
+def switchover(
+    file: File = config.DEFAULT_FILE,
+    at: Annotated[str | None, typer.Option("--at", help="when, with its zone: 2031-05-01T03:00:00Z")] = None,
+    *,
+    call_off: Annotated[bool, typer.Option("--call-off", help="drop the one that is planned")] = False,
+    yes: Yes = False,
+) -> None:
     """Give leadership to the follower, in order: clients wait for a moment and lose nothing. Run it on the leader."""
+    if call_off:
+        asyncio.run(_call(file, "DELETE", "/v1/switchover"))
+        typer.echo("the planned switchover is called off")
+        return
+    if at is not None:
+        _post(file, "/v1/switchover", {"at": at})
+        typer.echo(f"this node gives leadership away at {at}, if it leads then; `status` and `history` tell")
+        return
     _confirm("Hand leadership to the other node now?", yes=yes)
-    _act(file, "/switchover", lambda told: told["role"] != "leader")
+    _act(file, "/v1/switchover", lambda told: told["role"] != "leader")
     typer.echo("this node has given leadership away")
 
 
 def failover(file: File = config.DEFAULT_FILE, *, yes: Yes = False) -> None:
     """Make this node lead although its leader does not say that it may. What the leader alone has may be lost."""
     _confirm("Lead on this node's data NOW? Writes that only the other node has end up in an archive at best.", yes=yes)
-    _act(file, "/failover", lambda told: told["role"] == "leader")
+    _act(file, "/v1/failover", lambda told: told["role"] == "leader")
     typer.echo("this node leads")
 
 
 def resync(file: File = config.DEFAULT_FILE, *, yes: Yes = False) -> None:
     """Compare this follower's data with the leader's and make it equal; what only this node has is archived first."""
     _confirm("Compare with the leader and make this node's data equal?", yes=yes)
-    _act(file, "/resync", lambda told: told["role"] == "follower")
+    _act(file, "/v1/resync", lambda told: told["role"] == "follower")
     typer.echo("this node follows; `kine-failover history` says what was copied")
 
 
@@ -113,7 +127,7 @@ def leave(file: File = config.DEFAULT_FILE) -> None:
         peer = told["peer"]
         return told["role"] != "leader" and not (peer["view"] == "leads" and peer.get("sync") == "in_sync")
 
-    _act(file, "/leave", through)
+    _act(file, "/v1/leave", through)
     typer.echo("this node may go now")
 
 
@@ -122,14 +136,20 @@ def pause(
     seconds: Annotated[float, typer.Option("--for", min=1, max=7 * 86400, help="seconds; it ends by itself")] = 3600,
 ) -> None:
     """Stop promotion, switchover and verdicts of the pair; both nodes go on as they are."""
-    _post(file, "/pause", {"seconds": seconds})
+    _post(file, "/v1/pause", {"seconds": seconds})
     typer.echo(f"paused for {seconds:g} s")
 
 
 def resume(file: File = config.DEFAULT_FILE) -> None:
     """End the pause that was begun on this node."""
-    _post(file, "/pause", {"seconds": 0})
+    _post(file, "/v1/resume")
     typer.echo("resumed")
+
+
+def reload(file: File = config.DEFAULT_FILE) -> None:
+    """Check the configuration file and take new certificates; says which changes need a restart of the supervisor."""
+    needs_restart = _post(file, "/v1/reload")["needs_restart"]
+    typer.echo("certificates are taken" + (f"; a restart takes: {', '.join(needs_restart)}" if needs_restart else ""))
 
 
 def _confirm(question: str, *, yes: bool) -> None:
@@ -142,15 +162,15 @@ def _get(file: Path, route: str) -> Any:
 
 
 def _post(file: Path, route: str, body: dict[str, Any] | None = None) -> Any:
-    return asyncio.run(_call(file, "POST", route, body))
+    return asyncio.run(_call(file, "POST", route, body or {}))
 
 
 def _act(file: Path, route: str, done: Callable[[dict[str, Any]], bool]) -> None:
     """Post a request and wait until its plan is through and the condition holds."""
 
     async def act() -> None:
-        await _call(file, "POST", route)
-        await _until(lambda: _call(file, "GET", "/status"), done)
+        await _call(file, "POST", route, {})
+        await _until(lambda: _call(file, "GET", "/v1/status"), done)
 
     asyncio.run(act())
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +16,11 @@ import typer
 
 from failover import config
 from failover.adapters import sql_files
+from failover.adapters.postgres_setup import FUNCTIONS_VERSION, SETTINGS
+from failover.adapters.tls import ends_at_s
 from failover.cli.outcome import REFUSED
 from failover.core.model import Answer
+from failover.ports import PortError
 from probes import tcp
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
 OLDEST_POSTGRES = 150000
 SLOTS_MIN = 4
+RENEW_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +39,6 @@ class Finding:
     what: str
     found: str
     remedy: str | None = None
-
-
-# setting -> (values that are good, remedy)
-WANTED = {
-    "wal_level": (("logical",), "ALTER SYSTEM SET wal_level = 'logical'; restart Postgres"),
-    "track_commit_timestamp": (("on",), "ALTER SYSTEM SET track_commit_timestamp = on; restart Postgres"),
-    "restart_after_crash": (
-        ("off",),
-        "ALTER SYSTEM SET restart_after_crash = off; reload: a crash must start fenced (R11)",
-    ),
-    "fsync": (("on",), "ALTER SYSTEM SET fsync = on; reload: without it an acknowledged write may be lost"),
-    "full_page_writes": (("on",), "ALTER SYSTEM SET full_page_writes = on; reload"),
-}
 
 
 def doctor(file: File = config.DEFAULT_FILE) -> None:
@@ -118,7 +110,12 @@ def _tls(settings: Settings) -> list[Finding]:
                 "TLS", str(path) if good else f"{path} cannot be read", None if good else "see `kine-failover certs`"
             )
         )
-    return found
+    try:
+        left_days = (ends_at_s(tls.authority, tls.certificate, tls.key) - time.time()) / 86400
+    except PortError as error:
+        return [*found, Finding("TLS", str(error), "renew them: see docs/security.md")]
+    soon = "renew them with `kine-failover certs`, copy them here, and `kine-failover reload`"
+    return [*found, Finding("TLS", f"good for {left_days:.0f} days", soon if left_days < RENEW_DAYS else None)]
 
 
 async def _postgres(what: str, conninfo: str, settings: Settings) -> list[Finding]:
@@ -131,6 +128,36 @@ async def _postgres(what: str, conninfo: str, settings: Settings) -> list[Findin
         return await _settings_of(what, session, settings)
 
 
+# what the supervisor's role may -> what it is for
+RIGHTS = {
+    "replication": "to stream from the leader (REPLICATION)",
+    "owns_tables": "to swap the table and end Kine's sessions (member of Kine's role)",
+    "monitors": "to see how replication stands (pg_monitor)",
+    "checkpoints": "to know when commits wait (pg_checkpoint)",
+    "sets_waits": "to have commits wait (ALTER SYSTEM ON PARAMETER synchronous_standby_names)",
+    "reloads": "to have that take effect (pg_reload_conf)",
+    "creates": "to create its schema and publication (owner of the database)",
+    "set_up": "to fence (the functions of schema kine_failover_admin)",
+}
+SET_UP = "as a superuser run what `kine-failover postgres-setup` prints"
+
+
+def _rights(what: str, row: dict[str, Any], settings: Settings) -> list[Finding]:
+    """Return what the roles may not and must, or may and need not."""
+    found = []
+    if row["superuser"]:
+        found.append(Finding(f"{what} rights", "superuser; it needs far less, see `kine-failover postgres-setup`"))
+    lacks = [purpose for right, purpose in RIGHTS.items() if not row[right]]
+    found += [Finding(f"{what} rights", f"{row['supervisor']} lacks the right {one}", SET_UP) for one in lacks]
+    if not lacks and not row["superuser"]:
+        found.append(Finding(f"{what} rights", f"{row['supervisor']} has what it needs, and is no superuser"))
+    if row["kine_too_strong"]:
+        role = settings.postgres.kine_role
+        remedy = f"ALTER ROLE {role} NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS: it could open its own fence"
+        found.append(Finding(f"{what} rights", f"Kine's role {role} may more than it needs", remedy))
+    return found
+
+
 async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], settings: Settings) -> list[Finding]:
     row = (await sql_files.run(session, "doctor", kine_role=settings.postgres.kine_role))[0]
     version = row["version_num"]
@@ -138,15 +165,13 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
         Finding(
             what, f"version {row['version']}", None if version >= OLDEST_POSTGRES else "Postgres 15 or later is needed"
         ),
-        Finding(
-            what,
-            f"superuser: {row['superuser']}",
-            None if row["superuser"] else "the supervisor's role must be superuser",
-        ),
+        *_rights(what, row, settings),
     ]
-    for name, (good, remedy) in WANTED.items():
+    for name, wanted in SETTINGS.items():
         value = row["settings"].get(name)
-        found.append(Finding(f"{what} {name}", str(value), None if value in good else remedy))
+        if value is not None and wanted.why is not None:
+            remedy = None if value == wanted.value else f"ALTER SYSTEM SET {name} = {wanted.value}; {wanted.why}"
+            found.append(Finding(f"{what} {name}", str(value), remedy))
     slots = int(row["settings"]["max_replication_slots"])
     found.append(
         Finding(
@@ -162,13 +187,22 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
                 "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'; reload: an absent peer must not fill the disk"
                 if unbounded else None)
     )  # fmt: skip
+    return found + (await _start_fence(what, session, settings) if row["set_up"] else [])
+
+
+async def _start_fence(what: str, session: psycopg.AsyncConnection[Any], settings: Settings) -> list[Finding]:
+    row = (await sql_files.run(session, "doctor_set_up"))[0]
+    found = []
+    if row["functions"] != FUNCTIONS_VERSION:
+        told = f"version {row['functions']}, and this supervisor needs {FUNCTIONS_VERSION}"
+        found.append(Finding(f"{what} functions", told, SET_UP))
     if row["hba_error"]:
         found.append(Finding(f"{what} pg_hba.conf", row["hba_error"], "mend the line; nothing of the file is in force"))
     if not row["hba_fenced"]:
         found.append(
             Finding(f"{what} start fence", f"role {settings.postgres.kine_role} may log in as soon as Postgres starts",
                     "let pg_hba.conf name it only by @kine_failover_open, and have the unit write "
-                    "kine_failover_closed into that file before each start (R11); see docs/install.md")
+                    "kine_failover_closed into that file before each start (R11): `kine-failover postgres-setup`")
         )  # fmt: skip
     else:
         found.append(Finding(f"{what} start fence", "pg_hba.conf lets Kine in by kine_failover_open only"))

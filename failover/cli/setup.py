@@ -46,10 +46,18 @@ def certs(
     folder: Annotated[Path, typer.Argument(help="where the files go; the authority's key stays there")],
     cluster: Annotated[str, typer.Option(help="name of the pair")] = "kine-failover",
     days: Annotated[int, typer.Option(min=1, help="how long a node's certificate is good")] = certificates.DAYS_NODE,
+    *,
+    new_authority: Annotated[bool, typer.Option(help="make another authority; ca.crt accepts the old one too")] = False,
+    drop_old: Annotated[
+        bool, typer.Option(help="leave only the newest authority in ca.crt, and do nothing else")
+    ] = False,
 ) -> None:
-    """Make the private authority of a pair, and certificates for both nodes. Run again to renew the nodes'."""
+    """Make the private authority of a pair, and certificates for both nodes, operators and metrics. Run again to renew."""
     try:
-        written = certificates.create(folder, cluster, days=days)
+        if drop_old:
+            written = [certificates.drop_old_authorities(folder)]
+        else:
+            written = certificates.create(folder, cluster, days=days, new_authority=new_authority)
     except (OSError, ValueError) as error:
         raise RefusedError(f"{folder}: {error}") from None
     for path in written:

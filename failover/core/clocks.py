@@ -21,15 +21,20 @@ def sample(sent_us: int, peer_received_us: int, peer_sent_us: int, received_us: 
     """Return the offset of one exchange; all four are wall clocks in microseconds."""
     offset = ((peer_received_us - sent_us) + (peer_sent_us - received_us)) // 2
     under_way = (received_us - sent_us) - (peer_sent_us - peer_received_us)
+    if not -STEP_US <= under_way <= EXCHANGE_MAX_US:
+        return NOTHING_KNOWN  # one of the clocks was set in the middle of it
     return Sample(offset, max(0, under_way) // 2 + 1)
 
 
 def best(samples: tuple[Sample, ...]) -> Sample:
     """Return the exchange that spent least time under way; without any, an offset that nothing is known of."""
     if not samples:
-        return Sample(0, UNKNOWN_US)
+        return NOTHING_KNOWN
     return min(samples, key=lambda one: one.uncertainty_us)
 
 
 UNKNOWN_US = 60_000_000
+EXCHANGE_MAX_US = 5_000_000
+STEP_US = 1_000  # no exchange can take less than nothing, but for the drift of the clocks
+NOTHING_KNOWN = Sample(0, UNKNOWN_US)
 SAMPLES_KEPT = 32

@@ -276,10 +276,16 @@ def _was_told(seen: Observation, timing: Timing) -> bool:
 
 
 def _must_not_take(seen: Observation, worth: Worth) -> bool:
-    """A follower that was behind takes a leader's word only when the word says that it has everything."""
+    """A follower without a lease takes a leader's word only if nothing can have been acknowledged without it.
+
+    That is so when the word says it, and when the leadership that is given away is the in_sync one that this data ends
+    with: the leader may have died before any heartbeat renewed the lease for it.
+    """
     assert seen.heard is not None
-    word = seen.heard.heartbeat.hand_over
-    return seen.role is Role.FOLLOWER and worth is Worth.STALE and word is not None and not word.drained
+    theirs = seen.heard.heartbeat
+    word, own = theirs.hand_over, seen.postgres.lineage[-1:] if seen.postgres is not None else ()
+    covered = any(row.kind is Kind.SYNCED and row.id == theirs.head for row in own)
+    return seen.role is Role.FOLLOWER and worth is Worth.STALE and word is not None and not (word.drained or covered)
 
 
 def _grace_s(seen: Observation, worth: Worth, timing: Timing) -> float:

@@ -167,6 +167,7 @@ class Heartbeat:
     verdict: Verdict | None = None  # node 0's proposal, and node 1's consent to it
     acceptance: Acceptance | None = None
     is_open: bool = False  # Kine may use the sender's Postgres
+    lag_bytes: int | None = None  # leader: WAL that its follower has not flushed
     ghosts_under: str | None = None  # leader's head under which the sender had rows that the leader lacked (R13)
 
 
@@ -178,6 +179,7 @@ class Standby:
     streaming: bool
     flush_lsn: int
     heard_age_s: float  # since its last reply
+    flush_lag_s: float = 0.0  # from a write of late to its flush over there, 0.0 when there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,8 @@ class PostgresStatus:
     last_change: LastChange | None
     changes: int = 0  # rows since the newest lineage row, beats left out; bounded scan, for the policy "most changes"
     int4_ids: bool = False
+    slot_bytes: int = 0  # WAL that is kept for the follower
+    slot_limit_bytes: int | None = None  # where Postgres gives it up, None for never
 
 
 class Health(StrEnum):

@@ -83,9 +83,10 @@ NOT_OPEN = frozenset({Postgres.CLOSED, Postgres.OUTRANKED})
 # fmt: off
 STARTING = (
     _rule("start/serving", S, D.RESUME, "only the supervisor was away: Kine and Postgres went on in this node's name",
-          postgres=Postgres.OPEN, worth=FIT),
-    _rule("start/unopened-unfit", S, D.YIELD, "a database that must not lead is closed before anything else",
-          postgres=Postgres.OPEN, worth=W.UNFIT),
+          postgres=Postgres.OPEN, worth=frozenset({W.SYNCED, W.SOLE})),
+    _rule("start/not-its-own", S, D.YIELD,
+          "open, and not under a leadership of this node's, or one that it gave away: closed before anything else",
+          postgres=Postgres.OPEN, worth=_but(W.SYNCED, W.SOLE)),
     _rule("start/dead-leader", S, D.HAND_OVER,
           "it led in sync and its Postgres does not come: the follower has it all (R16)",
           postgres=Postgres.DOWN, peer=P.FOLLOWS, worth=W.SYNCED, paused=False),

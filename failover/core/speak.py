@@ -86,6 +86,9 @@ def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> 
         verdict=words.verdict,
         acceptance=durable.acceptance,
         is_open=status is not None and status.is_open,
+        lag_bytes=max(0, status.wal_lsn - status.standby.flush_lsn)
+        if status is not None and status.standby is not None and seen.role is Role.LEADER
+        else None,
         ghosts_under=words.ghosts_under,
     )
 

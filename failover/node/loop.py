@@ -114,6 +114,7 @@ class Node:
                     self._speak,
                     self._look_on,
                     self._probe_peer,
+                    self._probe_witnesses,
                     self._probe_world,
                     self._decide,
                     self._keep_kine,
@@ -151,6 +152,11 @@ class Node:
         self.wake()
         return self.ask(Request.SWITCHOVER) if self.memory.role is Role.LEADER else None
 
+    def stay(self) -> None:
+        """Take `leave` back: the machine goes on."""
+        self.memory.leaving = False
+        self.wake()
+
     async def pause(self, seconds: float) -> None:
         """Stop promotion, switchover and verdicts of the pair for so long; 0 resumes, which voids the lease (R18)."""
         until_us = self.ports.clock.wall_us() + int(seconds * 1e6) if seconds > 0 else 0
@@ -165,6 +171,11 @@ class Node:
     def observe(self) -> Observation:
         """Return what is known at this moment."""
         return self.memory.observe(self.ports.clock.now_s(), self.ports.clock.wall_us())
+
+    @property
+    def decided_age_s(self) -> float | None:
+        """Return how long ago the loop last came round, None before the first time."""
+        return self.ports.clock.now_s() - self._last_tick_s if self._last_tick_s != NEVER else None
 
     async def look(self) -> PostgresStatus:
         """Look at the own Postgres now. Raises PostgresDownError or PostgresHungError."""
@@ -276,35 +287,46 @@ class Node:
             if before != (self.memory.health, self.memory.head):
                 self.wake()
             up = self.memory.health is Health.UP
-            await self._sleep_or(self._look_now, self.settings.look_s if up else self.settings.look_trouble_s)
+            await self.ports.clock.sleep_or(
+                self._look_now, self.settings.look_s if up else self.settings.look_trouble_s
+            )
 
     async def _probe_peer(self) -> None:
         """Ask the peer's ports while its heartbeats are missing; a closed connection starts the questions at once."""
         timing = self.settings.timing
         while True:
             heard = self.memory.heard
-            if heard is not None and self.ports.clock.now_s() - heard.at_s < 1.2 * timing.heartbeat_s:
-                await self.ports.clock.sleep(timing.heartbeat_s / 2)
+            late_s = heard.at_s + 1.2 * timing.heartbeat_s - self.ports.clock.now_s() if heard is not None else 0.0
+            if late_s > 0.0:
+                await self.ports.clock.sleep(late_s)
                 continue
             self.memory.probed(await self.ports.probes.peer())
             self.wake()
             await self.ports.clock.sleep(timing.probe_gap_s)
 
+    async def _probe_witnesses(self) -> None:
+        """Ask whether this node is the one that is cut off: now and then, and all the time while heartbeats are missing.
+
+        An answer from before the silence says nothing about it, and a follower would promote on it.
+        """
+        timing, clock = self.settings.timing, self.ports.clock
+        asked_s = NEVER
+        while True:
+            now_s, heard = clock.now_s(), self.memory.heard
+            late_s = heard.at_s + 1.2 * timing.heartbeat_s - now_s if heard is not None else 0.0
+            due_s = asked_s + self.settings.probe_world_s - now_s
+            if late_s > 0.0 and due_s > 0.0:
+                await clock.sleep(min(late_s, due_s))
+                continue
+            asked_s = now_s
+            self.memory.isolated = await self.ports.probes.isolated()
+            await clock.sleep(timing.probe_gap_s)
+
     async def _probe_world(self) -> None:
         while True:
-            self.memory.isolated = await self.ports.probes.isolated()
             self.memory.disk_nearly_full = await self.ports.probes.disk_nearly_full()
             self.memory.served_revision = max(self.memory.served_revision, self.ports.kine.status().revision)
             await self.ports.clock.sleep(self.settings.probe_world_s)
-
-    async def _sleep_or(self, event: asyncio.Event, seconds: float) -> None:
-        waiter = asyncio.ensure_future(event.wait())
-        timer = asyncio.ensure_future(self.ports.clock.sleep(seconds))
-        try:
-            await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiter.cancel()
-            timer.cancel()
 
     # ---- deciding ----------------------------------------------------------------------------------------------
 
@@ -319,7 +341,7 @@ class Node:
                 log.warning("not done", error=str(error))
             heard = self.memory.heard
             quiet = heard is not None and self.ports.clock.now_s() - heard.at_s < 2 * timing.heartbeat_s
-            await self._sleep_or(self._wake, timing.heartbeat_s if quiet else timing.granularity_s)
+            await self.ports.clock.sleep_or(self._wake, timing.heartbeat_s if quiet else timing.granularity_s)
 
     def _notice_stalls(self) -> None:
         now_s, wall_us = self.ports.clock.now_s(), self.ports.clock.wall_us()
@@ -450,6 +472,9 @@ class Node:
         log.info("plan", plan=plan.name, rule=errand.rule, why=errand.why)
         told = evidence(self.observe(), self.cell) if self.cell is not None else {}
         self.ports.history.append("plan", f"{plan.name}: {errand.why}", rule=errand.rule, **told)
+        if plan is plans.PROMOTE and self.cell is not None and self.memory.heard is not None:
+            silent_s = self.ports.clock.now_s() - self.memory.heard.at_s
+            self.memory.timings.detection[str(self.cell.peer)].took(silent_s)
         if plan.role is not None:
             self.memory.role = plan.role
         task = asyncio.ensure_future(self._execute(plan, errand))
@@ -457,12 +482,13 @@ class Node:
         task.add_done_callback(lambda _: self.wake())
 
     async def _execute(self, plan: Plan, errand: Errand) -> None:
+        timings, plan_began_s = self.memory.timings, self.ports.clock.now_s()
         try:
             for step in plan.steps:
                 self.step = f"{plan.name}/{step}"
                 began_s = self.ports.clock.now_s()
                 await self.steps.do(step, errand)
-                log.debug("step", step=self.step, seconds=round(self.ports.clock.now_s() - began_s, 4))
+                timings.steps[plan.name, str(step)].took(self.ports.clock.now_s() - began_s)
         except PortError as error:
             await self._fail(plan, errand, str(error))
         except asyncio.CancelledError:
@@ -470,6 +496,7 @@ class Node:
             raise
         else:
             self._failed, self._retry_s = None, RETRY_MIN_S
+            timings.plans[plan.name].took(self.ports.clock.now_s() - plan_began_s)
             await self._arrive(plan)
         finally:
             self.step = None
@@ -487,6 +514,7 @@ class Node:
 
     async def _fail(self, plan: Plan, errand: Errand, error: str) -> None:
         log.warning("plan failed", plan=plan.name, step=self.step, error=error)
+        self.memory.timings.failures[plan.name] += 1
         self.ports.history.append("plan_failed", f"{self.step}: {error}", rule=errand.rule)
         self._failed = errand.rule
         self._retry_at_s = self.ports.clock.now_s() + self._retry_s
@@ -507,7 +535,7 @@ class Node:
     async def _keep_kine(self) -> None:
         """Keep a Kine behind the symlink that is where the role says it belongs; plans have it for themselves."""
         while True:
-            await self._sleep_or(self._move_kine, 2 * self.settings.timing.heartbeat_s)
+            await self.ports.clock.sleep_or(self._move_kine, 2 * self.settings.timing.heartbeat_s)
             self._move_kine.clear()
             wanted = self._wanted_kine()
             if wanted is None or (self.running is not None and not self.running[2].done() and wanted[0] is Target.OWN):

@@ -6,10 +6,11 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from failover.core.clocks import SAMPLES_KEPT, Sample, best, sample
+from failover.core.clocks import NOTHING_KNOWN, SAMPLES_KEPT, Sample, best, sample
 from failover.core.lease import NEVER, VOID, Lease
 from failover.core.model import Answer, Health, Heard, Kind, Role, Sync
 from failover.core.observation import Observation, Request
+from failover.node.timings import Timings
 
 if TYPE_CHECKING:
     from failover.core.model import (
@@ -92,9 +93,11 @@ class Memory:
     seq: int = 0
     sent: OrderedDict[int, tuple[float, int, bool]] = field(default_factory=OrderedDict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_KEPT))
+    clock: Sample = NOTHING_KNOWN  # the best of them
     peer_pause_ends_s: float = NEVER
     progress: Progress | None = None
     halted: str | None = None  # what a person has to do
+    timings: Timings = field(default_factory=Timings)
 
     @property
     def me(self) -> int:
@@ -118,7 +121,7 @@ class Memory:
 
     def observe(self, now_s: float, wall_us: int) -> Observation:
         """Return all of it as one value, for the core."""
-        clock = best(tuple(self.samples))
+        clock = self.clock
         return Observation(
             now_s=now_s,
             wall_us=wall_us,
@@ -158,6 +161,7 @@ class Memory:
         sent = self.sent.get(heartbeat.echo_seq) if heartbeat.echo_boot == self.boot else None
         if sent is not None:
             self.samples.append(sample(sent[1], heartbeat.echo_wall_us, heartbeat.wall_us, wall_us))
+            self.clock = best(tuple(self.samples))
         echoed_s = sent[0] if sent is not None and sent[2] else None
         self.heard = Heard(heartbeat, now_s, echoed_s, heartbeat.echo_boot == self.boot)
         if heartbeat.lineage:
@@ -201,6 +205,9 @@ class Memory:
         self.stalled_s = now_s
         self.probes.clear()
         if clock_jumped:
+            self.sent.clear()
+            self.samples.clear()  # what was measured against the clock before is worth nothing any more (R8)
+            self.clock = NOTHING_KNOWN
             self.lease = self.lease.void(now_s)
 
     def write(self, **changes: object) -> Durable:

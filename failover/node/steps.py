@@ -70,6 +70,7 @@ class Steps:
         self._look = look
         self._say = say
         self._heard = heard  # returns after the next heartbeat
+        self._saving = asyncio.Lock()
         self._drained = False
         self._drain_lsn = 0
 
@@ -79,11 +80,19 @@ class Steps:
         await method(errand)
 
     async def save(self, **changes: object) -> None:
-        """Make a change of the durable state durable, then take it in."""
-        durable = self.memory.write(**changes)
-        if durable != self.memory.durable:
-            await self.ports.state.save(durable)
-            self.memory.durable = durable
+        """Make a change of the durable state durable, then take it in.
+
+        One at a time, else the later of two would undo the earlier; and one that has begun is taken in even when its plan
+        is given up: the file may hold it already.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._save(changes)))
+
+    async def _save(self, changes: dict[str, object]) -> None:
+        async with self._saving:
+            durable = self.memory.write(**changes)
+            if durable != self.memory.durable:
+                await self.ports.state.save(durable)
+                self.memory.durable = durable
 
     def fence_key(self) -> str:
         """Return the row whose fence the leader's Kine serves under: another one, another Kine on both nodes (R14)."""
@@ -320,6 +329,7 @@ class Steps:
         )
         report = await self.ports.rejoin.rejoin(order, self._progress)
         memory.progress = None
+        memory.timings.rejoins[report.kind].took(report.seconds)
         memory.lease = memory.lease.renounce()
         await self._look()
         await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)

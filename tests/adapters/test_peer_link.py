@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from failover import certificates
+from failover.adapters import tls
 from failover.adapters.clock import SystemClock
 from failover.adapters.peer_link import LinkSettings, PeerLink, TlsFiles
 from failover.core.model import DataState, Heartbeat, Role, Sync
+from failover.ports import PortError
 from lab.pair import Reservation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from failover.ports import PeerLink as Link
 
 
 class Ears:
@@ -62,7 +71,7 @@ def files(folder: Path, node: int) -> TlsFiles:
     return TlsFiles(folder / "ca.crt", folder / f"node-{node}.crt", folder / f"node-{node}.key")
 
 
-async def say_on(link: PeerLink, heartbeat: Heartbeat) -> None:
+async def say_on(link: Link, heartbeat: Heartbeat) -> None:
     while True:
         link.send(heartbeat)
         await asyncio.sleep(0.02)
@@ -119,3 +128,75 @@ def test_keys_are_closed_to_others(tmp_path: Path) -> None:
     for path in certificates.create(tmp_path, "shop"):
         if path.suffix == ".key":
             assert path.stat().st_mode & 0o077 == 0
+
+
+async def heard(ear: Ears, after: int) -> None:
+    """Return when a heartbeat came that was not sent before this."""
+    async with asyncio.timeout(20):
+        while (await ear.heard.get()).seq <= after:
+            pass
+
+
+async def test_an_operators_certificate_speaks_for_no_node(tmp_path: Path) -> None:
+    certificates.create(tmp_path, "shop")
+    operator = TlsFiles(tmp_path / "ca.crt", tmp_path / "operator.crt", tmp_path / "operator.key")
+    async with linked((files(tmp_path, 0), operator)) as (links, ears):
+        saying = asyncio.create_task(say_on(links[1], beat(1)))
+        async with asyncio.timeout(20):
+            while "403" not in (links[1].paths()[0].error or ""):
+                await asyncio.sleep(0.02)
+        saying.cancel()
+        assert ears[0].heard.empty()
+
+
+async def test_authority_and_certificates_change_without_a_gap(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    nodes = [tmp_path / f"node-{node}" for node in (0, 1)]
+    certificates.create(made, "shop")
+    for folder in (*nodes, tmp_path / "old"):
+        shutil.copytree(made, folder)
+
+    async def bring(*names: str) -> None:
+        for node, link in enumerate(links):
+            for name in names:
+                shutil.copy(made / name.format(node), nodes[node] / name.format(node))
+            await link.reload()
+
+    async with linked((files(nodes[0], 0), files(nodes[1], 1))) as (links, ears):
+        saying = asyncio.create_task(say_on(links[0], beat(0)))
+        await heard(ears[1], 0)
+        certificates.create(made, "shop", new_authority=True)
+        await bring("ca.crt")
+        await bring("node-{}.crt", "node-{}.key")
+        assert not ears[1].closed.is_set()  # the connection that stood goes on
+        certificates.drop_old_authorities(made)
+        await bring("ca.crt")
+        # A connection of now is made with the new ones.
+        saying.cancel()
+        await links[0].stop()
+        again = PeerLink(replace(links[0]._settings, tls=files(nodes[0], 0)), SystemClock())
+        await again.start(ears[0].take, ears[0].lost)
+        while not ears[1].heard.empty():
+            ears[1].heard.get_nowait()
+        saying = asyncio.create_task(say_on(again, beat(0)))
+        await heard(ears[1], 0)
+        saying.cancel()
+        await again.stop()
+        shutil.copy(made / "ca.crt", tmp_path / "old" / "ca.crt")
+        refused = PeerLink(replace(links[0]._settings, tls=files(tmp_path / "old", 0)), SystemClock())
+        await refused.start(ears[0].take, ears[0].lost)
+        async with asyncio.timeout(20):
+            while not refused.paths()[0].error:
+                await asyncio.sleep(0.02)
+        await refused.stop()
+
+
+def test_how_long_certificates_are_good(tmp_path: Path) -> None:
+    certificates.create(tmp_path, "shop", days=20)
+    mine = files(tmp_path, 0)
+    left_s = tls.ends_at_s(mine.authority, mine.certificate, mine.key) - time.time()
+    assert 19 < left_s / 86400 <= 20
+    other = tmp_path / "other"
+    certificates.create(other, "shop")
+    with pytest.raises(PortError, match="renew"):
+        tls.ends_at_s(other / "ca.crt", mine.certificate, mine.key)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.core.clocks import Sample, best, sample
+from failover.core.clocks import NOTHING_KNOWN, Sample, best, sample
 from failover.core.lineage import Relation, Side, parting_revision, relate
 from failover.core.model import Choice, Kind, LastChange, LineageEntry
 from failover.core.terms import next_term
@@ -123,6 +123,12 @@ def test_an_operator_may_want_to_decide() -> None:
     most = decide_split(sides, ClockOffset(0, 0), SplitPolicy.MOST_CHANGES)
     assert most is not None
     assert (most.winner, most.choice) == (1, Choice.MOST_CHANGES)
+
+
+def test_an_exchange_in_which_a_clock_was_set_back_says_nothing() -> None:
+    assert sample(5_000_000, 5_001_000, 5_002_000, 4_500_000) == NOTHING_KNOWN  # R8
+    assert best((NOTHING_KNOWN, Sample(7, 9))) == Sample(7, 9)
+    assert best(()) == NOTHING_KNOWN
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))

@@ -19,7 +19,7 @@ from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Kind, LineageEntry
 from failover.ports import FencedError, LeadOrder, PostgresDownError, PreconditionError
 from lab.pair import Reservation
-from lab.postgres_server import PostgresServer
+from lab.postgres_server import SUPERUSER, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -62,7 +62,7 @@ def row(kind: Kind = Kind.LEAD, term: int = 2) -> LineageEntry:
 def test_an_empty_included_file_breaks_pg_hba(server: PostgresServer) -> None:
     (server.data / "kine_failover_open").write_text("")
     with psycopg.connect(server.conninfo(), autocommit=True) as session:
-        found = session.execute("SELECT error FROM pg_hba_file_rules WHERE error IS NOT NULL").fetchone()
+        found = session.execute("SELECT error FROM kine_failover_admin.look_at_hba()").fetchone()
     assert found is not None
     assert "end-of-line before authentication method" in found[0]
 
@@ -128,9 +128,9 @@ async def test_beginning_a_pair_can_be_repeated_after_a_crash(server: PostgresSe
 
 
 async def test_a_database_without_an_encoding_is_read_as_text(server: PostgresServer) -> None:
-    with psycopg.connect(server.conninfo(), autocommit=True) as session:
+    with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
         session.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0")
-    conninfo = server.conninfo().replace("dbname=kine", "dbname=plain")
+    conninfo = server.conninfo(SUPERUSER).replace("dbname=kine", "dbname=plain")
     own = OwnPostgres(conninfo, server.conninfo("kine"), SystemClock(), PostgresTimeouts())
     try:
         await own.found(row())

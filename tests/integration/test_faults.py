@@ -222,7 +222,7 @@ async def test_pause_during_a_failure(running_pair: Start) -> None:
             lambda both: str((both[follower.number] or {}).get("rule")).endswith("/lost-paused"),
         )
         assert (await follower.status() or {})["role"] != "leader"  # I10
-        assert (await follower.post("pause", {"seconds": 0}))[0] == 200
+        assert (await follower.post("resume"))[0] == 200
         await until_leads(pair, follower)
         leader.start()
         # A paused follower has given in_sync up: what the leader acknowledged alone is a side of a split.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.simulation import virtual_loop
-from tests.simulation.pair import SimPair
+from tests.simulation.__main__ import quiet
+from tests.simulation.play import Run, play
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from tests.simulation.pair import SimPair
 
     Scenario = Callable[[SimPair], Awaitable[None]]
     Simulate = Callable[..., None]
@@ -19,30 +20,25 @@ if TYPE_CHECKING:
 LINES_SHOWN = 120
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _quiet() -> None:
+    """The nodes' own logs would cost more than the simulation."""
+    quiet()
+
+
 @pytest.fixture
 def simulate() -> Simulate:
     """Play a scenario on a fresh pair that is in sync and under load."""
 
-    def play(scenario: Scenario, seed: int = 1) -> None:
-        shown: list[str] = []
+    def simulated(scenario: Scenario, seed: int = 1) -> None:
+        judge(play(scenario, seed), seed)
 
-        async def main() -> None:
-            pair = SimPair(seed)
-            asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what a killed run leaves behind
-            try:
-                await pair.begin()
-                await scenario(pair)
-            except BaseException:
-                shown.extend(pair.world.log[-LINES_SHOWN:])
-                raise
-            finally:
-                await pair.end()
+    return simulated
 
-        try:
-            virtual_loop.run(main())
-        except BaseException:
-            print(f"seed {seed}; replay with SEED={seed}")
-            print("\n".join(shown))
-            raise
 
-    return play
+def judge(run: Run, seed: int) -> None:
+    """Fail with the timeline when the run failed."""
+    if run.error is not None:
+        print(f"seed {seed}; replay with SEED={seed}")
+        print("\n".join(run.log[-LINES_SHOWN:]))
+        pytest.fail(run.error)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from failover.core.heartbeat import RefusedError, decode, encode
 from failover.core.model import (
     Answer,
     DataState,
@@ -32,19 +34,22 @@ from failover.ports import (
     RejoinReport,
     Target,
 )
-from tests.simulation.world import Change, Crashed, Subscription
+from tests.simulation.world import PATHS, Change, Crashed, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from failover.core.model import Acceptance, Durable, Heartbeat
+    from failover.ports import AddressStatus
     from tests.simulation.world import Machine, Postgres, World
 
 QUICK_S = 0.002
 KINE_START_S = 0.07
 CHECKPOINT_S = 0.02
+CHANGES_COUNTED = 200
 COPY_S = 0.2
 HUNG_S = 2.0
+ALIKE = 0.9  # share of second copies that are left out
 
 
 class Part:
@@ -70,8 +75,21 @@ class Part:
     async def pause(self, seconds: float = QUICK_S) -> None:
         self.here()
         await asyncio.sleep(seconds * self.world.random.uniform(0.7, 1.5))
+        await self.on_cpu()
+
+    async def on_cpu(self) -> None:
         while self.machine.stalled and self.run[0]:
             await asyncio.sleep(0.05)
+        self.here()
+
+    def wall_us_at(self, moment_s: float) -> int:
+        """What this machine's wall clock says now of a moment."""
+        return int((moment_s * self.machine.rate + self.machine.wall_offset_s) * 1e6) + 10**12
+
+    async def synced(self) -> None:
+        """Return when the disk has it."""
+        while self.machine.disk_stalled and self.run[0] and self.machine.powered:
+            await asyncio.sleep(0.02)
         self.here()
 
 
@@ -81,10 +99,24 @@ class SimPostgres(Part):
         postgres = self.machine.postgres
         if not postgres.up:
             raise PostgresDownError("down")
-        if postgres.hung:
-            await self.pause(HUNG_S)
-            raise PostgresHungError("hung")
+        deadline_s = self.world.now_s() + HUNG_S
+        while postgres.hung:
+            if self.world.now_s() > deadline_s:
+                raise PostgresHungError("hung")
+            await self.pause(0.05)
+            if not postgres.up:
+                raise PostgresDownError("down")
         return postgres
+
+    async def _commits(self, postgres: Postgres) -> None:
+        """A statement that writes takes as long as the disk, within its time-out."""
+        run, deadline_s = postgres.runs, self.world.now_s() + HUNG_S
+        while self.machine.disk_stalled:
+            if self.world.now_s() > deadline_s:
+                raise PostgresHungError("the disk does not answer")
+            await self.pause(0.02)
+        if not postgres.up or postgres.runs != run:
+            raise PostgresDownError("down")
 
     async def status(self) -> PostgresStatus:
         postgres, now_s = await self._server(), self.world.now_s()
@@ -99,7 +131,7 @@ class SimPostgres(Part):
             system_identifier=str(self.node),
             data=postgres.data,
             lineage=postgres.lineage,
-            visible_revision=max(postgres.rows, default=0),
+            visible_revision=postgres.newest(),
             wal_lsn=len(postgres.wal),
             is_open=postgres.login and postgres.lifted,
             fence_term=postgres.fence_term,
@@ -111,22 +143,31 @@ class SimPostgres(Part):
             subscription=None
             if subscription is None
             else SubscriptionStatus(subscription.name, True, True, now_s - subscription.heard_s, True, 0),
-            last_change=LastChange(max(postgres.rows), int(postgres.changed_s * 1e6), now_s - postgres.changed_s)
-            if postgres.rows
-            else None,
+            last_change=self._last_change(postgres, now_s),
+            changes=sum(1 for change in postgres.wal[-CHANGES_COUNTED:] if change.key),
         )
+
+    def _last_change(self, postgres: Postgres, now_s: float) -> LastChange | None:
+        """As a node sees it: by its own wall clock, and by age where it has happened since Postgres began."""
+        if not postgres.changed_s:
+            return None
+        seen = postgres.changed_s >= postgres.began_s
+        commit_us = self.wall_us_at(postgres.changed_s)
+        return LastChange(postgres.newest(), commit_us, now_s - postgres.changed_s if seen else None)
 
     def watch(self, lost: Callable[[], None]) -> None:
         self.machine.postgres.lost[:] = [lambda: lost() if self.run[0] else None]
 
     async def open_to_kine(self, term: int) -> None:
         postgres = await self._server()
+        await self._commits(postgres)
         if postgres.fence_term >= term:
             raise FencedError("fenced")
         postgres.login = postgres.lifted = True
 
     async def close_to_kine(self, term: int) -> None:
         postgres = await self._server()
+        await self._commits(postgres)
         postgres.login, postgres.fence_term = False, max(term, postgres.fence_term)
         self.world.end_sessions(self.node)
 
@@ -141,18 +182,18 @@ class SimPostgres(Part):
         postgres = await self._server()
         if postgres.data is not DataState.COMPLETE or not postgres.lineage:
             raise PreconditionError("not complete")
-        parent = max(postgres.rows, default=0)
+        await self._commits(postgres)
+        parent = postgres.newest()
         gap = max(parent, order.clear_revision) + order.margin
-        postgres.commit(Change(gap, f"gap-{gap}"))
-        if order.full_fence:
-            postgres.compacted = gap - 1
+        postgres.commit(Change(gap, f"gap-{gap}", compacted=gap - 1 if order.full_fence else 0))
         entry = replace(order.entry, first_revision=gap, parent_revision=parent)
         postgres.commit(Change(0, "", entry))
         return entry
 
     async def record(self, entry: LineageEntry) -> LineageEntry:
         postgres = await self._server()
-        parent = max(postgres.rows, default=0)
+        await self._commits(postgres)
+        parent = postgres.newest()
         entry = replace(entry, first_revision=parent + 1, parent_revision=parent)
         postgres.commit(Change(0, "", entry))
         return entry
@@ -167,6 +208,9 @@ class SimPostgres(Part):
         postgres = await self._server()
         postgres.waits_for = standby
         await self.pause(CHECKPOINT_S)
+        while self.machine.checkpoint_stalled and postgres.up:
+            await self.pause(CHECKPOINT_S)
+        await self._commits(postgres)  # the checkpointer takes the setting once the disk has let it go
         if not postgres.up:
             raise PostgresDownError("down")
         postgres.waits_taken, postgres.stuck_since = standby, None
@@ -209,6 +253,8 @@ class SimPeerPostgres(Part):
 
     async def fence(self, term: int) -> None:
         postgres = await self._server()
+        while self.peer.disk_stalled:
+            await self.pause(0.02)
         postgres.login, postgres.fence_term = False, max(term, postgres.fence_term)
         self.world.end_sessions(1 - self.node)
 
@@ -243,7 +289,8 @@ class SimRejoin(Part):
         own.subscription = None
         if not leader.lineage or leader.lineage[-1].id != order.leader_head:
             raise PreconditionError("the leader has moved on")
-        leader.slots = {order.subscription: len(leader.wal)}
+        position = len(leader.wal)
+        leader.slots = {order.subscription: position}
         rows, lineage = dict(leader.rows), leader.lineage
         extra = {key for id_, key in own.rows.items() if rows.get(id_) != key and not key.startswith("gap-")}
         await self.pause(0.02)
@@ -254,10 +301,12 @@ class SimRejoin(Part):
         self._leader()
         missing = extra - self.machine.archive
         assert not missing, f"rows are dropped that are in no archive: {missing}"
-        own.rows, own.lineage, own.data = rows, lineage, DataState.COMPLETE
-        own.sequence, own.wal = leader.sequence, []
+        own.replace(rows)
+        own.lineage, own.data = lineage, DataState.COMPLETE
+        own.sequence, own.wal, own.synced_at = leader.sequence, [], 0
+        own.compacted = leader.compacted
         await self.pause()
-        own.subscription = Subscription(order.subscription, self.world.now_s())
+        own.subscription = Subscription(order.subscription, self.world.now_s(), position)
         return RejoinReport(
             "copy", len(rows), len(extra), len(rows), 0, COPY_S, None, 0 if order.archived else len(extra)
         )
@@ -292,7 +341,7 @@ class SimKine(Part):
             reachable = self.world.is_open(owner) and self.world.reachable(self.node, owner)
             if self._stop_start or not reachable:
                 raise PortError("the new Kine does not answer")
-            kine.target, kine.key, kine.frozen = target, key, False
+            kine.target, kine.key, kine.frozen, kine.run = target, key, False, kine.run + 1
             self.world.say(f"node {self.node}: Kine serves from {target}")
 
     _stop_start = False
@@ -309,7 +358,8 @@ class SimKine(Part):
     async def kill(self) -> None:
         self._stop_start = True
         await self.pause()
-        self.machine.kine.target, self.machine.kine.frozen = None, False
+        kine = self.machine.kine
+        kine.target, kine.frozen, kine.run = None, False, kine.run + 1
 
     async def release(self) -> None:
         pass
@@ -321,26 +371,42 @@ class SimLink(Part):
         self.machine.closed = lambda path: closed(path) if self.run[0] else None
 
     def send(self, heartbeat: Heartbeat) -> None:
+        """On each path, with its own delay; what comes second is dropped by the node, so most of it is left out."""
         self.here()
         world = self.world
-        if not self.machine.powered or world.cut[self.node] or world.random.random() < world.loss:
+        if not self.machine.powered:
             return
-        loop = asyncio.get_running_loop()
-        loop.call_later(world.delay_s * world.random.uniform(0.5, 2.0), self._arrive, heartbeat)
+        drawn, sent = world.random, False
+        for path in PATHS:
+            if world.cut[path][self.node] or drawn.random() < world.loss or (sent and drawn.random() < ALIKE):
+                continue
+            sent = True
+            delay_s = world.delay_s * drawn.uniform(0.5, 2.0)
+            world.later(delay_s, self._arrive, heartbeat, path)
+            if drawn.random() < world.late:
+                world.later(drawn.uniform(0.1, 4.0), self._arrive, heartbeat, path)
 
-    def _arrive(self, heartbeat: Heartbeat) -> None:
+    def _arrive(self, heartbeat: Heartbeat, path: str) -> None:
         peer = self.peer
         if (
-            peer.powered
-            and peer.alive
-            and not peer.stalled
-            and peer.received is not None
-            and not self.world.cut[self.node]
+            not (peer.powered and peer.alive)
+            or peer.stalled
+            or peer.received is None
+            or self.world.cut[path][self.node]
         ):
-            peer.received(heartbeat, "path")
+            return
+        if self.machine.wire is None and peer.wire is None:
+            peer.received(heartbeat, path)
+            return
+        try:
+            taken = decode((self.machine.wire or encode)(heartbeat), cluster="sim", own_node=1 - self.node)
+        except RefusedError as refused:
+            self.world.say(f"node {1 - self.node}: refuses a message: {refused}")
+        else:
+            peer.received(taken, path)
 
     def paths(self) -> tuple[PathState, ...]:
-        return (PathState("path", True, 0.0, None, None),)
+        return tuple(PathState(path, True, 0.0, None, None) for path in PATHS)
 
     async def stop(self) -> None:
         pass
@@ -350,17 +416,19 @@ class SimProbes(Part):
     async def peer(self) -> PeerProbe:  # type: ignore[override]
         await self.pause(0.01)
         world, peer = self.world, self.world.machines[1 - self.node]
-        if not peer.powered or any(world.cut):
+        if not peer.powered or all(any(world.cut[path]) for path in PATHS):
             await self.pause(0.3)
-            silent = (Answer.SILENT,)
-            return PeerProbe(world.now_s(), silent, silent)
-        agent = Answer.OPEN if peer.alive else Answer.REFUSED
-        postgres = Answer.OPEN if peer.postgres.up else Answer.REFUSED
-        return PeerProbe(world.now_s(), (agent,), (postgres,))
+        agent, postgres = [], []
+        for path in PATHS:
+            silent = not peer.powered or any(world.cut[path])
+            agent.append(Answer.SILENT if silent else Answer.OPEN if peer.alive else Answer.REFUSED)
+            postgres.append(Answer.SILENT if silent else Answer.OPEN if peer.postgres.up else Answer.REFUSED)
+        return PeerProbe(world.now_s() * self.machine.rate + 1000.0 * (1 + self.node), tuple(agent), tuple(postgres))
 
     async def isolated(self) -> bool:
-        await self.pause()
-        return False
+        isolated = self.machine.isolated
+        await self.pause(0.3 if isolated else 0.001)  # silence takes as long as a knock may last
+        return isolated
 
     async def disk_nearly_full(self) -> bool:
         await self.pause()
@@ -368,25 +436,33 @@ class SimProbes(Part):
 
 
 class SimState(Part):
+    """Written, synced, renamed, the folder synced: a crash shows the old file or the new one, a loss of power before the
+    end either of them."""
+
     def load(self) -> Durable | None:
-        return self.machine.state
+        return self.machine.renamed or self.machine.state
 
     async def save(self, durable: Durable) -> None:
-        await self.pause(0.003)  # a crash before the rename leaves the old one
-        before = self.machine.state
+        await self.pause()
+        await self.synced()
+        before = self.load()
         assert before is not None
         assert durable.highest_term >= before.highest_term, "a term went back (I2)"
         if before.acceptance is not None and durable.acceptance is not None:
             assert before.acceptance.verdict == durable.acceptance.verdict, "an accepted verdict changed (I9)"
-        self.machine.state = durable
+        self.machine.renamed = durable
+        await self.pause()
+        await self.synced()
+        if self.machine.renamed is durable:
+            self.machine.state, self.machine.renamed = durable, None
 
 
 class SimClock(Part):
     def now_s(self) -> float:
-        return self.world.now_s() + 1000.0
+        return self.world.now_s() * self.machine.rate + 1000.0 * (1 + self.node)
 
     def wall_us(self) -> int:
-        return int((self.world.now_s() + self.machine.wall_offset_s) * 1e6) + 10**12
+        return self.wall_us_at(self.world.now_s())
 
     def new_id(self) -> str:
         return self.world.new_id()
@@ -394,9 +470,15 @@ class SimClock(Part):
     async def sleep(self, seconds: float) -> None:
         self.here()
         await asyncio.sleep(seconds)
-        while self.machine.stalled and self.run[0]:
-            await asyncio.sleep(0.05)
+        await self.on_cpu()
+
+    async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
         self.here()
+        if not event.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+        await self.on_cpu()
 
 
 class SimAddress(Part):
@@ -405,6 +487,9 @@ class SimAddress(Part):
 
     async def release(self) -> None:
         await self.pause()
+
+    def status(self) -> tuple[AddressStatus, ...]:
+        return ()
 
 
 class SimHistory(Part):
@@ -416,9 +501,9 @@ class SimHistory(Part):
         del count
         return []
 
-    async def follow(self) -> AsyncIterator[dict[str, object]]:
-        for event in self.newest(0):
-            yield event
+    async def newer(self, than: int, wait_s: float) -> list[dict[str, object]]:
+        del than, wait_s
+        return []
 
 
 def ports(world: World, node: int, run: list[bool]) -> Ports:

@@ -1,53 +1,129 @@
-"""An event loop whose time is virtual: it jumps to the next timer, so an hour takes seconds and every run is the same."""
+"""An event loop whose time is virtual: it jumps from event to event, so an hour takes seconds and every run is the same.
+
+It knows neither sockets nor threads nor signals, which is what makes it several times as fast as asyncio's own: what is
+ready is a queue of plain tuples, what is later a heap of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import selectors
+import contextvars
+import heapq
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
+
+    Ready = tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]
 
 
-class _NoSelector(selectors.BaseSelector):
-    """Never has anything to read; waiting moves the clock."""
+class Later(asyncio.TimerHandle):
+    """A timer. It is no more than asyncio asks of one: it can be cancelled, and says when it fires."""
+
+    __slots__ = ("_ready",)
+
+    def __init__(self, when: float, ready: Ready) -> None:
+        self._when = when
+        self._ready: Ready | None = ready
+
+    def cancel(self) -> None:
+        """Never fire."""
+        self._ready = None
+
+    def cancelled(self) -> bool:
+        """Whether it never fires, or has."""
+        return self._ready is None
+
+    def when(self) -> float:
+        """Return the virtual time at which it fires, seconds."""
+        return self._when
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """What asyncio's tasks, futures and time-outs need of a loop, and nothing else."""
 
     def __init__(self) -> None:
-        self.now_s = 0.0
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = selectors.SelectorKey(fileobj, 0, events, data)
-        self._keys[fileobj] = key
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("everything waits, and nothing will ever happen")
-        self.now_s += max(0.0, timeout)
-        return []
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Its clock is the selector's."""
-
-    def __init__(self) -> None:
-        self._virtual = _NoSelector()
-        super().__init__(self._virtual)
+        self._now_s = 0.0
+        self._ready: deque[Ready] = deque()
+        self._later: list[tuple[float, int, Later]] = []
+        self._count = 0
+        self._running = False
 
     def time(self) -> float:
         """Return the virtual time, seconds."""
-        return self._virtual.now_s
+        return self._now_s
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> None:
+        """Queue a call; nothing here ever cancels one."""
+        self._ready.append((callback, args, context or contextvars.copy_context()))
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Later:
+        """Call after `delay` virtual seconds."""
+        return self.call_at(self._now_s + max(0.0, delay), callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Later:
+        """Call at a virtual time; of two at the same time the one that was asked for first comes first."""
+        later = Later(when, (callback, args, context or contextvars.copy_context()))
+        self._count += 1
+        heapq.heappush(self._later, (when, self._count, later))
+        return later
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+        """Return a task of this loop."""
+        return asyncio.Task(coro, loop=self, **options)
+
+    def get_debug(self) -> bool:
+        """Never: it would cost half the speed."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether it runs."""
+        return self._running
+
+    def is_closed(self) -> bool:
+        """Never: there is nothing to close."""
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """What a killed run leaves behind concerns nobody; what matters is judged by the pair."""
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until the coroutine has ended, and return its result."""
+        task = asyncio.ensure_future(future, loop=self)
+        ready, later, pop = self._ready, self._later, heapq.heappop
+        asyncio._set_running_loop(self)
+        self._running = True
+        try:
+            while not task.done():
+                while ready:
+                    callback, args, context = ready.popleft()
+                    context.run(callback, *args)
+                if task.done():
+                    break
+                if not later:
+                    raise RuntimeError("everything waits, and nothing will ever happen")
+                when, _, timer = pop(later)
+                if timer._ready is not None:
+                    self._now_s = max(self._now_s, when)
+                    ready.append(timer._ready)
+                    timer._ready = None
+        finally:
+            self._running = False
+            asyncio._set_running_loop(None)
+        return task.result()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run to the end in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main)
+    VirtualLoop().run_until_complete(main)  # type: ignore[abstract]

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from failover.ports import Target
 
 STREAM_TICK_S = 0.004
-DELAY_S = 0.0005
+KEEPALIVE_S = 0.05
+PATHS = ("a", "b")  # heartbeats and probes take both, SQL and replication only the first
+BUSY_S = 2.0  # clients are quick for so long after anything has happened
+DRIFT = 2e-4  # how much faster or slower a clock may be than another
+INSERT_S = 0.008
+CLIENT_PATIENCE_S = 0.2
 
 
 class Crashed(BaseException):
@@ -28,8 +33,9 @@ class Change:
     """One entry of a WAL."""
 
     id: int
-    key: str  # "" for a lineage row
+    key: str  # "" where no row is added
     entry: LineageEntry | None = None
+    compacted: int = 0  # the row `compact_rev_key`, raised in the same transaction
 
 
 @dataclass(slots=True)
@@ -38,6 +44,15 @@ class Subscription:
 
     name: str
     heard_s: float
+    applied: int  # position in the leader's WAL
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A commit that waits for the follower: durable here and streamed, but nobody sees it before the wait ends."""
+
+    id: int
+    position: int
 
 
 @dataclass(slots=True)
@@ -53,30 +68,54 @@ class Postgres:
     data: DataState = DataState.EMPTY
     rows: dict[int, str] = field(default_factory=dict)
     lineage: tuple[LineageEntry, ...] = ()
+    top: int = 0  # the highest id in `rows`
     sequence: int = 0
     compacted: int = 0
     wal: list[Change] = field(default_factory=list)
     waits_for: str = ""
     waits_taken: str = ""  # by the checkpointer
+    synced_at: int = 0  # how much of the own WAL is on the disk; a loss of power takes the rest
     slots: dict[str, int] = field(default_factory=dict)  # name -> how much of the WAL has been flushed there
     streaming: str | None = None
     heard_s: float = float("-inf")  # standby's last word
     subscription: Subscription | None = None
     stuck: bool = False  # the apply worker hangs
     stuck_since: tuple[int, float] | None = None
-    sessions: dict[asyncio.Future[bool], int] = field(default_factory=dict)  # commits that wait, and their positions
-    changed_s: float = 0.0
+    sessions: dict[asyncio.Future[bool], Wait] = field(default_factory=dict)  # commits that wait
+    changed_s: float = 0.0  # when a client's write was last committed here
+    began_s: float = 0.0  # this run
     lost: list[Callable[[], None]] = field(default_factory=list)
+    stir: Callable[[], None] = lambda: None  # there is something to stream
 
     def commit(self, change: Change) -> int:
         """Append to the WAL and return the position."""
         self.wal.append(change)
+        self.stir()
         if change.entry is not None:
             self.lineage = (*self.lineage, change.entry)
+        elif not change.key:
+            self.compacted = max(self.compacted, change.compacted)
         else:
             self.rows[change.id] = change.key
             self.sequence = max(self.sequence, change.id)
+            self.compacted = max(self.compacted, change.compacted)
+            self.top = max(self.top, change.id)
         return len(self.wal)
+
+    def hidden(self) -> set[int]:
+        """Ids of the rows whose commits wait."""
+        return {wait.id for wait in self.sessions.values()}
+
+    def newest(self) -> int:
+        """Return the newest id that a reader sees, 0 for none."""
+        hidden, id_ = self.hidden() if self.sessions else (), self.top
+        while id_ and (id_ in hidden or id_ not in self.rows):
+            id_ -= 1
+        return id_
+
+    def replace(self, rows: dict[int, str]) -> None:
+        """Have other rows from now on."""
+        self.rows, self.top = rows, max(rows, default=0)
 
 
 @dataclass(slots=True)
@@ -85,8 +124,14 @@ class Kine:
 
     target: Target | None = None
     key: str = ""
-    frozen: bool = False
+    run: int = 0  # another one is another process: its watches begin anew
+    frozen: bool = False  # by the supervisor
+    stopped: bool = False  # with everything on the machine
     revision: int = 0
+
+    def answers(self) -> bool:
+        """Whether a client gets anything out of it."""
+        return self.target is not None and not self.frozen and not self.stopped
 
 
 @dataclass(slots=True)
@@ -95,7 +140,8 @@ class Machine:
 
     postgres: Postgres = field(default_factory=Postgres)
     kine: Kine = field(default_factory=Kine)
-    state: Durable | None = None
+    state: Durable | None = None  # the state file as the disk has it
+    renamed: Durable | None = None  # as the file system shows it, its folder not yet synced
     powered: bool = True
     alive: bool = False  # its supervisor
     stalled: bool = False
@@ -103,8 +149,12 @@ class Machine:
     closed: Callable[[str], None] | None = None
     archive: set[str] = field(default_factory=set)
     wall_offset_s: float = 0.0
+    rate: float = 1.0  # of its clocks
     disk_full: bool = False
-    roles: list[tuple[float, str]] = field(default_factory=list)
+    checkpoint_stalled: bool = False  # the checkpointer sits in an fsync
+    disk_stalled: bool = False  # nothing that is synced comes back
+    isolated: bool = False  # its gateway and broker, which worked, are gone
+    wire: Callable[[Heartbeat], bytes] | None = None  # another version of the supervisor
 
 
 class World:
@@ -113,19 +163,31 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose
         self.machines = (Machine(), Machine())
-        self.cut = [False, False]  # what this node sends is lost
+        for machine in self.machines:
+            machine.postgres.stir = self.stir
+            machine.rate = 1.0 + self.random.uniform(-DRIFT, DRIFT)
+        self.cut = {path: [False, False] for path in PATHS}  # what this node sends on the path is lost
         self.delay_s = 0.003
         self.loss = 0.0
+        self.late = 0.0  # share of messages that come again, seconds later, as a relay may deliver them
         self.log: list[str] = []
+        self.busy_until_s = 0.0
         self._ids = 0
+        self._stirred = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def now_s(self) -> float:
         """Virtual time."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     def say(self, line: str) -> None:
         """Add to the timeline."""
+        self.busy_until_s = self.now_s() + BUSY_S
         self.log.append(f"{self.now_s():9.3f} {line}")
+
+    def later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
+        """Have something happen after a while."""
+        self._loop.call_later(seconds, call, *args)
 
     def new_id(self) -> str:
         """An id as random as a seed allows."""
@@ -135,7 +197,7 @@ class World:
     def reachable(self, source: int, target: int) -> bool:
         """Whether a connection from one node to the other works."""
         both = self.machines[source].powered and self.machines[target].powered
-        return both and (source == target or not any(self.cut))
+        return both and (source == target or not any(self.cut[PATHS[0]]))
 
     def is_open(self, node: int) -> bool:
         """Whether Kine may use this node's Postgres."""
@@ -152,36 +214,50 @@ class World:
 
     # ---- replication -------------------------------------------------------------------------------------------
 
+    def stir(self) -> None:
+        """Something was committed."""
+        self._stirred.set()
+
     async def stream(self) -> None:
         """Move what has been committed to whoever streams it, for ever."""
         while True:
-            for node in (0, 1):
-                self._stream_from(node)
+            moved = [self._stream_from(node) for node in (0, 1)]
+            if not any(moved):
+                self._stirred.clear()
+                late = self._loop.call_later(KEEPALIVE_S, self._stirred.set)
+                await self._stirred.wait()
+                late.cancel()
             await asyncio.sleep(STREAM_TICK_S)
 
-    def _stream_from(self, node: int) -> None:
+    def _stream_from(self, node: int) -> bool:
+        """Move one tick's worth; whether there may be more."""
         source, target = self.machines[node].postgres, self.machines[1 - node].postgres
         subscription = target.subscription
         working = source.up and not source.hung and target.up and not target.hung and not target.stuck
         if subscription is None or not working or not self.reachable(1 - node, node):
             if source.streaming is not None and not (target.up and self.reachable(1 - node, node)):
                 source.streaming = None
-            return
+            return False
         if subscription.name not in source.slots:
             source.streaming = None
-            return
+            return False
         source.streaming, source.heard_s, subscription.heard_s = subscription.name, self.now_s(), self.now_s()
-        for change in source.wal[source.slots[subscription.name] :]:
+        if not self.machines[1 - node].disk_stalled:
+            # What was applied at the last tick has been flushed by now; only then the leader hears of it.
+            target.synced_at = len(target.wal)
+            source.slots[subscription.name] = subscription.applied
+        for change in source.wal[subscription.applied :]:
             target.commit(change)
-        source.slots[subscription.name] = len(source.wal)
+        subscription.applied = len(source.wal)
         self.release_waiters(node)
+        return source.slots[subscription.name] < subscription.applied
 
     def release_waiters(self, node: int) -> None:
         """Acknowledge what no longer waits: the follower has it, or nobody is waited for."""
         postgres = self.machines[node].postgres
         flushed = postgres.slots.get(postgres.waits_taken, 0)
-        for waiting, position in list(postgres.sessions.items()):
-            if not postgres.waits_taken or flushed >= position:
+        for waiting, wait in list(postgres.sessions.items()):
+            if not postgres.waits_taken or flushed >= wait.position:
                 del postgres.sessions[waiting]
                 if not waiting.done():
                     waiting.set_result(True)
@@ -205,12 +281,33 @@ class World:
         for lost in list(postgres.lost):
             asyncio.get_running_loop().call_soon(lost)
 
+    def lose_power(self, node: int) -> None:
+        """What was not synced may be gone: what a follower had applied, and the newest state file. A leader's commits
+        flush before they are visible."""
+        machine, postgres = self.machines[node], self.machines[node].postgres
+        if machine.renamed is not None and self.random.random() < 0.5:
+            machine.state = machine.renamed
+        machine.renamed = None
+        subscription = postgres.subscription
+        if subscription is None:
+            return
+        gone = postgres.wal[postgres.synced_at :]
+        del postgres.wal[postgres.synced_at :]
+        for change in gone:
+            if change.entry is not None:
+                postgres.lineage = tuple(entry for entry in postgres.lineage if entry.id != change.entry.id)
+            else:
+                postgres.rows.pop(change.id, None)
+        postgres.replace(postgres.rows)
+        subscription.applied -= len(gone)
+
     def start_postgres(self, node: int) -> None:
         """It starts fenced (R11)."""
         self.say(f"node {node}: Postgres starts")
         postgres = self.machines[node].postgres
         postgres.up, postgres.lifted, postgres.hung = True, False, False
         postgres.runs += 1
+        postgres.began_s = self.now_s()
         postgres.waits_taken = ""  # until the checkpointer has read it, commits don't wait (R9)
 
     # ---- clients -----------------------------------------------------------------------------------------------
@@ -218,30 +315,63 @@ class World:
     async def write(self, node: int, key: str) -> int | None:
         """A client of this node's Kine writes. Returns the revision when it is acknowledged, None when it isn't."""
         kine = self.machines[node].kine
-        if kine.target is None or kine.frozen or not self.machines[node].powered:
+        if not kine.answers() or not self.machines[node].powered:
             return None
         owner = node if kine.target == "own" else 1 - node
         if not (self.is_open(owner) and self.reachable(node, owner)):
             return None
-        postgres = self.machines[owner].postgres
-        id_ = postgres.sequence + 1
-        position = postgres.commit(Change(id_, key))
-        postgres.changed_s = self.now_s()
-        if postgres.waits_for and postgres.waits_taken:
-            waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            postgres.sessions[waiting] = position
-            try:
-                async with asyncio.timeout(0.2):
-                    if not await waiting:
-                        return None
-            except TimeoutError:
-                postgres.sessions.pop(waiting, None)
-                return None  # cancelled: visible here, not replicated yet
-        await asyncio.sleep(DELAY_S)
-        if kine.frozen or not self.machines[node].powered or not self.reachable(node, owner):
+        id_ = await self._insert(kine, node, owner, key)
+        if id_ is None or not kine.answers() or not self.machines[node].powered or not self.reachable(node, owner):
             return None
         kine.revision = max(kine.revision, id_)
         return id_
+
+    async def _insert(self, kine: Kine, node: int, owner: int, key: str) -> int | None:
+        """Take an id, commit a moment later and not in the order of the ids, and wait for the follower."""
+        machine, run = self.machines[owner], self.machines[owner].postgres.runs
+        postgres = machine.postgres
+        postgres.sequence += 1
+        id_, kine_run = postgres.sequence, kine.run
+        await asyncio.sleep(self.random.uniform(0.0, INSERT_S))
+        while kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers()):
+            await asyncio.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
+        orphaned = kine.run != kine_run
+        if orphaned and self.random.random() < 0.5:
+            return None
+        if postgres.runs != run or not self.is_open(owner) or id_ in postgres.rows:
+            # The insert failed. Kine reads next, and acknowledges when the read works and finds nothing (R20).
+            answers = self.is_open(owner) and self.reachable(node, owner) and not orphaned
+            return id_ if answers and id_ not in postgres.rows else None
+        position = postgres.commit(Change(id_, key))
+        postgres.changed_s = self.now_s()
+        if not (postgres.waits_for and postgres.waits_taken):
+            return None if orphaned else id_
+        waiting: asyncio.Future[bool] = self._loop.create_future()
+        postgres.sessions[waiting] = Wait(id_, position)
+        patience = self._loop.call_later(CLIENT_PATIENCE_S, self._give_up, postgres, waiting)
+        served = await waiting
+        patience.cancel()
+        return id_ if served and not orphaned else None
+
+    def _give_up(self, postgres: Postgres, waiting: asyncio.Future[bool]) -> None:
+        """A client cancels its wait: what it wrote is visible here, and not replicated yet."""
+        postgres.sessions.pop(waiting, None)
+        if not waiting.done():
+            waiting.set_result(False)
+
+    def compact(self, node: int) -> None:
+        """An API server on this node has everything before a while ago compacted."""
+        kine = self.machines[node].kine
+        owner = node if kine.target == "own" else 1 - node
+        if not (kine.answers() and self.is_open(owner) and self.reachable(node, owner)):
+            return
+        postgres = self.machines[owner].postgres
+        upto = postgres.newest() - COMPACT_KEEPS
+        if upto > postgres.compacted:
+            postgres.commit(Change(0, "", compacted=upto))
+
+
+COMPACT_KEEPS = 100  # revisions
 
 
 def without(entry: LineageEntry, **changes: object) -> LineageEntry:

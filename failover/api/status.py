@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from failover import __version__
-from failover.core.clocks import best
 from failover.core.evidence import Stream
-from failover.core.model import Role
+from failover.core.model import Kind, Role, Sync
 
 if TYPE_CHECKING:
     from failover.node.loop import Node
@@ -22,7 +21,7 @@ def status(node: Node) -> dict[str, Any]:
     postgres = memory.postgres
     head = postgres.lineage[-1] if postgres is not None and postgres.lineage else None
     kine = node.ports.kine.status()
-    clock = best(tuple(memory.samples))
+    clock = memory.clock
     return {
         "version": __version__,
         "cluster": durable.cluster,
@@ -30,6 +29,7 @@ def status(node: Node) -> dict[str, Any]:
         "role": str(memory.role),
         "term": head.term if head is not None else durable.highest_term,
         "sync": str(memory.sync) if memory.role is Role.LEADER else None,
+        "in_sync": in_sync(node),
         "provisional": bool(head is not None and head.provisional),
         "paused_s": max(0.0, (durable.paused_until_us - seen.wall_us) / 1e6),
         "pair_paused": seen.paused,
@@ -38,6 +38,13 @@ def status(node: Node) -> dict[str, Any]:
         "why": node.rule.why if node.rule is not None else None,
         "plan": node.running[0].name if node.running is not None and not node.running[2].done() else None,
         "step": node.step,
+        "stream": str(node.cell.stream) if node.cell is not None else None,
+        "worth": str(node.cell.worth) if node.cell is not None else None,
+        "lag_bytes": lag_bytes(node),
+        "lag_rows": lag_rows(node),
+        "lag_s": lag_s(node),
+        "writes_at_risk": writes_at_risk(node),
+        "decided_age_s": node.decided_age_s,
         "postgres": _postgres(node),
         "kine": {
             "target": str(kine.target) if kine.target is not None else None,
@@ -45,10 +52,18 @@ def status(node: Node) -> dict[str, Any]:
             "pid": kine.pid,
             "revision": kine.revision,
             "restarts": kine.restarts,
+            "answer_s": kine.answer_s,
+            "watch_s": kine.watch_s,
+            "watch_age_s": kine.watch_age_s,
         },
         "peer": _peer(node),
         "paths": [
             {"name": one.name, "connected": one.connected, "error": one.error} for one in node.ports.link.paths()
+        ],
+        "mqtt": _broker(node),
+        "address": [
+            {"name": one.name, "wanted": one.wanted, "held": one.held, "error": one.error}
+            for one in node.ports.address.status()
         ],
         "lease_s": _finite(max(0.0, memory.lease.ends_s - seen.now_s)) if memory.lease.head else None,
         "isolated": memory.isolated,
@@ -63,8 +78,62 @@ def status(node: Node) -> dict[str, Any]:
             "bytes": memory.progress.bytes,
             "seconds": memory.progress.seconds,
         },
+        "last_verdict": last_verdict(node),
         "at_risk": at_risk(node),
     }
+
+
+def in_sync(node: Node) -> bool:
+    """Whether no write is acknowledged without the follower, as far as this node knows."""
+    memory, heard = node.memory, node.memory.heard
+    if memory.role is Role.LEADER:
+        return memory.sync is Sync.IN_SYNC
+    beat = heard.heartbeat if heard is not None else None
+    follows = memory.role is Role.FOLLOWER and beat is not None and beat.head != memory.durable.renounced
+    return follows and beat is not None and beat.role is Role.LEADER and beat.sync is Sync.IN_SYNC
+
+
+def lag_bytes(node: Node) -> int | None:
+    """Return how much of the leader's WAL the follower has not flushed; a follower has it from its leader."""
+    memory = node.memory
+    if memory.role is Role.LEADER:
+        status = memory.postgres
+        return max(0, status.wal_lsn - status.standby.flush_lsn) if status is not None and status.standby else None
+    return memory.heard.heartbeat.lag_bytes if memory.heard is not None and memory.role is Role.FOLLOWER else None
+
+
+def lag_rows(node: Node) -> int | None:
+    """Return how many revisions the follower has not shown yet, as of the newest heartbeat."""
+    memory = node.memory
+    if memory.postgres is None or memory.heard is None or memory.role not in (Role.LEADER, Role.FOLLOWER):
+        return None
+    ahead = memory.postgres.visible_revision - memory.heard.heartbeat.visible_revision
+    return max(0, ahead if memory.role is Role.LEADER else -ahead)
+
+
+def lag_s(node: Node) -> float | None:
+    """Return how long the follower takes to flush what the leader writes; only the leader measures it."""
+    status = node.memory.postgres
+    leads = node.memory.role is Role.LEADER and status is not None
+    return status.standby.flush_lag_s if leads and status is not None and status.standby is not None else None
+
+
+def writes_at_risk(node: Node) -> int:
+    """Return how many revisions would be lost, or left to an archive, if this leader's machine were gone now."""
+    memory, status = node.memory, node.memory.postgres
+    if memory.role is not Role.LEADER or memory.sync is Sync.IN_SYNC or status is None or not status.lineage:
+        return 0
+    peer = memory.heard.heartbeat.visible_revision if memory.heard is not None else 0
+    return max(0, status.visible_revision - max(peer, status.lineage[-1].parent_revision))
+
+
+def last_verdict(node: Node) -> dict[str, Any] | None:
+    """Return how the newest split was decided: its row is in the lineage of both nodes."""
+    lineage = node.memory.postgres.lineage if node.memory.postgres is not None else ()
+    row = next((row for row in reversed(lineage) if row.kind is Kind.VERDICT), None)
+    if row is None:
+        return None
+    return {"winner": row.node, "term": row.term, "at_us": row.started_at_us, "reason": row.reason}
 
 
 def at_risk(node: Node) -> list[str]:
@@ -122,6 +191,13 @@ def _peer(node: Node) -> dict[str, Any]:
         "postgres_ok": beat.postgres_ok,
         "relation": str(node.cell.relation) if node.cell is not None else None,
     }
+
+
+def _broker(node: Node) -> dict[str, Any] | None:
+    if node.ports.broker is None:
+        return None
+    told = node.ports.broker.status()
+    return {"broker": told.name, "connected": told.connected, "error": told.error, "reconnects": told.reconnects}
 
 
 def _finite(seconds: float) -> float | None:

@@ -1,0 +1,1 @@
+"""The HTTP interface: one application on the local socket and, where it is configured, over TCP."""

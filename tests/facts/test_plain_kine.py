@@ -1,0 +1,132 @@
+"""Kine's own races, on one Kine and one Postgres with no supervisor: what a checker may excuse is shown here first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from failover.etcd.client import EtcdClient, EtcdError
+from lab import binaries
+from lab.checker import FIRST_BATCH
+from lab.pair import Reservation
+from lab.postgres_server import DATABASE, SUPERVISOR, PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+ANSWER_S = 20.0  # a bound on a hang
+QUIET_S = 3.0  # thirty polls
+
+
+@pytest.fixture
+def plain() -> Iterator[tuple[PostgresServer, str]]:
+    """A Postgres and a Kine; yields the server and the Kine's target."""
+    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
+    folder.chmod(0o755)
+    reserved = Reservation(1)
+    server = PostgresServer(folder / "server", reserved.ports[0], binaries.postgres())
+    kine: subprocess.Popen[bytes] | None = None
+    try:
+        server.create()
+        target = f"unix://{folder}/kine.sock"
+        endpoint = f"postgres://{SUPERVISOR}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+        kine = subprocess.Popen(
+            [binaries.kine(), "--listen-address", target, "--endpoint", endpoint, "--metrics-bind-address", "0",
+             "--datastore-poll-interval", "100ms"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        yield server, target
+    finally:
+        if kine is not None:
+            kine.kill()
+            kine.wait()
+        server.kill()
+        reserved.release()
+        shutil.rmtree(folder)
+
+
+@contextlib.asynccontextmanager
+async def client(target: str) -> AsyncIterator[EtcdClient]:
+    async with asyncio.timeout(ANSWER_S):
+        while True:
+            one = EtcdClient(target)
+            try:
+                await one.get("/any")
+            except EtcdError:
+                one.close()
+                await asyncio.sleep(0.05)
+            else:
+                break
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+async def test_a_create_whose_session_is_ended_is_acknowledged_and_not_there(
+    plain: tuple[PostgresServer, str],
+) -> None:
+    server, target = plain
+    async with client(target) as etcd:
+        with (
+            psycopg.connect(server.conninfo()) as holder,
+            psycopg.connect(server.conninfo(), autocommit=True) as other,
+        ):
+            holder.execute("LOCK TABLE kine IN SHARE MODE")
+            asked = asyncio.create_task(etcd.create("/lost", b"x", timeout_s=ANSWER_S))
+            async with asyncio.timeout(ANSWER_S):
+                while not other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock' AND query LIKE '%%INSERT INTO kine%%'"
+                ).fetchall():
+                    await asyncio.sleep(0.02)
+            answer = await asked
+            holder.rollback()
+        assert answer.succeeded
+        # Told apart by the revision: it is another change's, the newest that there was.
+        with psycopg.connect(server.conninfo()) as asking:
+            row = asking.execute("SELECT name FROM kine WHERE id = %s", [answer.revision]).fetchone()
+        assert row != ("/lost",)
+        assert (await etcd.get("/lost")).kv is None
+
+
+async def test_a_first_batch_does_not_wait_for_a_lower_id(plain: tuple[PostgresServer, str]) -> None:
+    server, target = plain
+    async with client(target) as etcd:
+        started = (await etcd.create("/watched/first", b"x")).revision
+        with psycopg.connect(server.conninfo()) as slow:
+            row = slow.execute(
+                "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) "
+                "VALUES ('/watched/slow', 1, 0, 0, 0, 0, 'x') RETURNING id"
+            ).fetchone()
+            assert row is not None
+            later = (await etcd.create("/watched/later", b"x")).revision
+            assert started < row[0] < later <= started + FIRST_BATCH
+            seen = await until_quiet(target, started + 1, commit=slow)
+        assert "/watched/later" in seen
+        assert "/watched/slow" not in seen  # it is in the table, and this watch never says so
+        assert (await etcd.get("/watched/slow")).kv is not None
+
+
+async def until_quiet(target: str, start_revision: int, *, commit: psycopg.Connection) -> list[str]:
+    """Watch; commit after the first batch, and return all keys once nothing more comes."""
+    keys: list[str] = []
+    async with client(target) as etcd:
+        watching = etcd.watch("/watched/", start_revision)
+        try:
+            while not keys:
+                keys += [change.key for change in (await asyncio.wait_for(anext(watching), ANSWER_S)).changes]
+            commit.commit()
+            while True:
+                batch = await asyncio.wait_for(anext(watching), QUIET_S)
+                keys += [change.key for change in batch.changes]
+        except TimeoutError:
+            return keys

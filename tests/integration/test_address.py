@@ -1,0 +1,44 @@
+"""The address follows the leader of a real pair."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from lab.clients import Clients
+    from lab.pair import Pair
+
+    Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an address of an interface needs root")
+async def test_the_address_follows_the_leader(running_pair: Start) -> None:
+    # One machine, so an address a node: who has it is asked of the nodes. They end with the supervisors, by their lifetime.
+    extra = {
+        "address.virtual_ip": f'address = "127.77.{os.getpid() % 250}.1{{node}}/32"\ninterface = "lo"\nlifetime_s = 2'
+    }
+    async with running_pair(extra=extra) as (pair, clients):
+        leader = await pair.leader()
+        other = pair.other(leader)
+        await pair.until("the leader to have the address", lambda both: held(both, leader.number))
+        assert (await leader.post("switchover"))[0] == 200
+        await pair.until("the other to have the address", lambda both: held(both, other.number))
+        await pair.until_in_sync()
+        other.kill_supervisor()
+        other.start_supervisor()
+        await pair.until_in_sync()  # it goes on leading; on a slow machine the other has taken over
+        leader = await pair.leader()
+        await pair.until("the leader to have it again", lambda both: held(both, leader.number))
+        await clients.verify()
+
+
+def held(both: Any, leader: int) -> bool:
+    if any(one is None for one in both):
+        return False
+    return [one["address"][0]["held"] for one in both] == [number == leader for number in (0, 1)]

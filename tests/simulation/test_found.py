@@ -1,0 +1,342 @@
+"""Scenarios that a planted mistake asked for, or a bug: each holds one promise of the protocol shut."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from failover.core.model import Kind
+from failover.core.observation import Request
+from tests.simulation.world import Change
+
+if TYPE_CHECKING:
+    from failover.core.plans import Step
+    from tests.simulation.conftest import Simulate
+    from tests.simulation.pair import SimPair
+
+
+def test_a_follower_that_slept_through_its_leader_going_alone(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        other = 1 - leader
+        pair.world.machines[other].stalled = True
+        pair.world.machines[other].postgres.stuck = True
+        await pair.quiet(3)  # the leader goes alone, and says so to nobody
+        pair.partition()
+        pair.world.machines[other].stalled = pair.world.machines[other].postgres.stuck = False
+        new = pair.world.machines[other].postgres
+        before = new.compacted
+        await pair.until("the other to lead", lambda: pair.leads(other), 30.0)
+        assert new.compacted > before, "a light fence without a lease (R4)"
+        pair.heal()
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_leader_that_dies_before_its_deadline_has_acknowledged_nothing_alone(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.partition()
+        await pair.quiet(0.45)
+        pair.power_off(leader)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 5.0)
+        pair.heal()
+        pair.start(leader)
+        await pair.verify()  # R5
+
+    simulate(scenario)
+
+
+def test_whoever_is_alone_has_said_so_first(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        postgres = pair.world.machines[leader].postgres
+
+        def before(node: int, plan: str, _step: Step) -> None:
+            if node == leader and plan == "go_alone" and not postgres.waits_for:
+                assert postgres.lineage[-1].kind is Kind.ALONE, "waits are off, and no row says alone (R5)"
+
+        pair.before_step = before
+        pair.power_off(1 - leader)
+        await pair.quiet(3)
+        pair.start(1 - leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_relay_that_repeats_itself_keeps_nobody_alive(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        node = pair.nodes[1 - leader]
+        received = pair.world.machines[1 - leader].received
+        assert node is not None
+        assert node.memory.heard is not None
+        assert received is not None
+        old = node.memory.heard.heartbeat
+        pair.power_off(leader)
+        for _ in range(60):
+            received(old, "b")
+            await pair.quiet(0.05)
+        assert pair.leads(1 - leader)  # R6
+        pair.start(leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_the_winner_absorbs_only_what_is_fenced_and_archived(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        def before(node: int, plan: str, step: Step) -> None:
+            if (plan, step) == ("win", "absorb"):
+                loser = pair.world.machines[1 - node]
+                assert loser.state is not None
+                yes = loser.state.acceptance
+                assert yes is not None
+                if None in (yes.final_revision, yes.archive):
+                    pair.failures.append("the loser has not fenced and archived (R7)")
+
+        pair.before_step = before
+        pair.partition()
+        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+        await pair.quiet(2)
+        pair.heal()
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_an_accepted_verdict_outlives_a_crash(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        accepted: list[int] = []
+
+        def before(node: int, plan: str, step: Step) -> None:
+            if (plan, step) == ("lose", "freeze_kine") and not accepted:
+                accepted.append(node)
+                pair.kill_supervisor(node)
+
+        pair.before_step = before
+        pair.partition()
+        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+        await pair.quiet(2)
+        pair.heal()
+        await pair.until("one to accept", lambda: bool(accepted), 10.0)
+        loser = accepted[0]
+        pair.power_off(1 - loser)  # the winner is gone, and the loser restarts
+        pair.start(loser)
+        await pair.quiet(15)
+        assert not pair.leads(loser)  # I9: it can never win
+        pair.start(1 - loser)
+        await pair.verify(split=True)
+        assert pair.leader() == 1 - loser
+
+    simulate(scenario)
+
+
+def test_the_later_change_wins_whatever_the_clocks_say(simulate: Simulate) -> None:
+    for wrong in (-90.0, 90.0):
+        for early in (0, 1):
+
+            async def scenario(pair: SimPair, wrong: float = wrong, early: int = early) -> None:
+                pair.world.machines[early].wall_offset_s = wrong
+                pair.partition()
+                await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+                await pair.quiet(1)
+                pair.muted.add(early)
+                await pair.quiet(3)
+                pair.muted.clear()
+                pair.muted.update((0, 1))
+                pair.heal()
+                await pair.until_in_sync()
+                pair.muted.clear()
+                await pair.verify(split=True)
+                assert pair.leader() == 1 - early  # R8
+
+            simulate(scenario)
+
+
+def test_in_sync_is_not_said_while_the_checkpointer_stalls(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.power_off(1 - leader)
+        await pair.quiet(2)  # alone
+        pair.world.machines[leader].checkpoint_stalled = True
+        pair.start(1 - leader)
+        await pair.quiet(1.5)
+        pair.cut_path("a")  # the data path: heartbeats go on
+        await pair.quiet(0.3)
+        pair.power_off(leader)
+        pair.world.machines[leader].checkpoint_stalled = False
+        pair.heal()
+        await pair.quiet(1.5)
+        pair.start(leader)
+        await pair.verify()  # R9
+
+    simulate(scenario)
+
+
+def test_a_leadership_that_reopens_waits_as_before(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        postgres = pair.world.machines[leader].postgres
+        pair.kill(leader)
+        pair.kill(1 - leader)
+        for node in (0, 1):
+            pair.start(node)
+        await pair.until("a leader", lambda: pair.leads(leader), 20.0)
+        if postgres.lineage[-1].kind is Kind.SYNCED:
+            assert postgres.waits_taken, "open, in sync, and nobody waits (R9)"
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_fenced_database_stays_closed_for_its_old_term(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        old = pair.world.machines[leader].postgres
+        term = old.lineage[-1].term
+        pair.world.machines[leader].stalled = True
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 10.0)
+        assert old.fence_term > term  # R19
+        pair.world.machines[leader].stalled = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_kine_is_frozen_the_moment_its_postgres_is_lost(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        kine = pair.world.machines[leader].kine
+        pair.world.kill_postgres(leader)
+        await pair.quiet(0.0)
+        await asyncio.sleep(0)
+        assert kine.frozen  # R20: before anything can come back
+        await pair.quiet(2)
+        pair.world.start_postgres(leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_two_leaders_never_share_a_term(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.partition()
+        pair.power_off(leader)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 5.0)
+        pair.start(leader)  # still cut off: it leads after the long wait, provisionally
+        await pair.until("the old one to lead too", lambda: pair.leads(leader), 20.0)
+        pair.heal()
+        await pair.verify(split=True)  # I1 is held at every moment
+        assert pair.leader() == 1 - leader
+
+    simulate(scenario)
+
+
+def test_an_empty_node_never_leads(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.power_off(1 - leader)
+        pair.new_disk(1 - leader)
+        await pair.quiet(2)
+        pair.power_off(leader)
+        pair.start(1 - leader)
+        await pair.quiet(20)
+        assert not pair.leads(1 - leader)  # I6
+        pair.start(leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_revision_that_somebody_saw_is_not_given_again(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        old, new = (pair.world.machines[node].postgres for node in (leader, 1 - leader))
+        new.stuck = True
+        await pair.quiet(0.3)  # waits are cancelled: visible at the leader, and seen there
+        seen = old.newest()
+        pair.power_off(leader)
+        new.stuck = False
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 20.0)
+        assert new.lineage[-1].first_revision > seen  # I4
+        pair.start(leader)
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_who_gave_leadership_away_does_not_take_it_up_where_its_postgres_answers_again(simulate: Simulate) -> None:
+    """Seed 948: a Postgres that hung came back open, and its node resumed beside the one that it had told to take over."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        postgres = pair.world.machines[leader].postgres
+        postgres.hung = True
+        await pair.until(
+            "it to give leadership away", lambda: any("hands_over" in line for line in pair.world.log), 10.0
+        )
+        postgres.hung = False  # open as it was
+        for _ in range(100):
+            await pair.quiet(0.01)
+            assert not pair.leads(leader)
+        await pair.verify()
+        assert pair.leader() == 1 - leader
+
+    simulate(scenario)
+
+
+def test_both_are_upgraded_one_after_the_other(simulate: Simulate) -> None:
+    from tests.simulation.faults import newer_minor  # noqa: PLC0415 - it knows the pair
+
+    async def scenario(pair: SimPair) -> None:
+        terms = dict(pair.terms)
+        for node in (1 - pair.leader(), pair.leader()):
+            pair.kill_supervisor(node)
+            pair.world.machines[node].wire = newer_minor
+            await pair.quiet(0.2)
+            pair.start(node)
+            await pair.until_in_sync()
+        assert pair.terms == terms  # nobody else led: a field more is no reason
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_another_major_version_is_refused_and_disturbs_nobody(simulate: Simulate) -> None:
+    from tests.simulation.faults import next_major  # noqa: PLC0415 - it knows the pair
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        follower = pair.world.machines[1 - leader]
+        pair.kill_supervisor(1 - leader)
+        follower.wire = next_major
+        pair.start(1 - leader)
+        await pair.quiet(10)
+        assert any("install the same major version" in line for line in pair.world.log)
+        assert pair.leads(leader)
+        assert not pair.leads(1 - leader)
+        pair.kill_supervisor(1 - leader)
+        follower.wire = None
+        pair.start(1 - leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_what_waits_cancelled_by_clients_made_is_fenced_by_a_switchover_too(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        old = pair.world.machines[leader].postgres
+        old.commit(Change(old.sequence + 1, "/cancelled"))
+        node = pair.nodes[leader]
+        assert node is not None
+        assert node.ask(Request.SWITCHOVER) is None
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 5.0)
+        await pair.verify()
+        assert "/cancelled" in old.rows.values()  # drained with everything else
+
+    simulate(scenario)
