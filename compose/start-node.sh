@@ -1,9 +1,25 @@
 #!/bin/sh
-# Begins the pair on the first start, renders the front's configuration, and becomes the supervisor.
+# Begins the pair on the first start, renders the front's configuration, and runs the supervisor.
 set -eu
+number=$(sed -n 's/^number = //p' "$KINE_FAILOVER_CONFIG")
 if [ ! -e /var/lib/kine-failover/state.json ]; then
-  if [ "$KINE_FAILOVER__NODE__NUMBER" = 0 ]; then kine-failover init; else kine-failover join; fi
+  if [ "$number" = 0 ]; then kine-failover init; else kine-failover join; fi
 fi
-# The front listens inside of a container; only 127.0.0.1 of the host leads there. It has no TLS: for trying only.
-kine-failover front --listen 127.0.0.1:2379 | sed 's/bind 127.0.0.1:/bind :/' >/run/kine-failover/haproxy.cfg
-exec kine-failover run
+# The front listens on the network of this machine's clients alone; only 127.0.0.1 of the host leads there. It has no TLS:
+# for trying only.
+cd /run/kine-failover
+kine-failover front --listen 127.0.0.1:2379 | sed "s/bind 127.0.0.1:/bind etcd-$number:/" >haproxy.cfg.new
+mv haproxy.cfg.new haproxy.cfg # the front may be starting
+
+# Kine ends with this container, so to stop it is to shut the machine down: leave in order first.
+kine-failover run &
+supervisor=$!
+leave() {
+  timeout 10 kine-failover leave || echo "left without order" >&2
+  kill -TERM "$supervisor"
+}
+trap leave TERM
+wait "$supervisor" || code=$?
+# The trap ends the first wait; the second one is for the supervisor's own end.
+wait "$supervisor" || code=$?
+exit "${code:-0}"

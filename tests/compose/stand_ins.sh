@@ -1,45 +1,48 @@
 #!/bin/sh
 # Builds stand-ins for the public images that docker-compose.yml and compose/Dockerfile name, under the same tags, from
-# packages of the distribution: for machines that have an engine and no way to a registry of images.
-# Needs root, debootstrap and Docker. A tag that exists already is left alone.
+# packages of the distribution: for machines that have an engine and no way to a registry of images. They carry the
+# distribution's versions, whatever the tag says. Needs root, debootstrap and Docker. A tag that exists is left alone.
 set -eu
-cd "$(dirname "$0")/../.."
+here=$(cd "$(dirname "$0")" && pwd)
 KINE=${KINE:?name the program kine, for instance KINE=$(command -v kine)}
 suite=bookworm
 base=kine-failover-stand-in:$suite
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+export DOCKER_BUILDKIT=0 # it would ask a registry for images that are here
 
 exists() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# build TAG: a Dockerfile on standard input, with $work/files as its context
+# build TAG PACKAGE...: the rest of a Dockerfile on standard input, with $work/files as its context
 build() {
-  if exists "$1"; then cat >/dev/null; return; fi
-  echo "building a stand-in for $1"
-  mkdir -p "$work/files"
-  DOCKER_BUILDKIT=0 docker build --network host --quiet --tag "$1" --file - "$work/files" <"${2:-/dev/stdin}" >/dev/null
+  tag=$1
+  shift
+  if exists "$tag"; then return; fi
+  echo "building a stand-in for $tag"
+  {
+    echo "FROM $base"
+    [ $# = 0 ] || echo "RUN apt-get install -qy --no-install-recommends $* && apt-get clean"
+    cat
+  } | docker build --network host --quiet --tag "$tag" --file - "$work/files" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 }
 
 if ! exists "$base"; then
   echo "making a $suite base"
+  # The lists of packages stay, so that no image has to fetch them.
   debootstrap --variant=minbase --include=ca-certificates $suite "$work/root" >"$work/log" || { tail "$work/log"; exit 1; }
   cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
-  tar -C "$work/root" -c . | docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$base" >/dev/null
+  rm -f "$work"/root/var/cache/apt/archives/*.deb
+  tar -C "$work/root" -c . |
+    docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive' - "$base" >/dev/null
   rm -rf "$work/root"
 fi
 
 mkdir -p "$work/files"
-cp "$KINE" "$work/files/kine"
-cp tests/compose/postgres-entrypoint.sh "$work/files/"
-cat >"$work/files/go" <<'SCRIPT'
-#!/bin/sh
-# Stands in for `go install github.com/k3s-io/kine@...`: the program was built beforehand.
-mkdir -p /go/bin && cp /kine /go/bin/kine
-SCRIPT
+cp "$KINE" "$here"/stand_ins/* "$work/files/"
+mv "$work/files/$(basename "$KINE")" "$work/files/kine.program"
 
-build postgres:16-bookworm <<DOCKERFILE
-FROM $base
-RUN apt-get update -q && apt-get install -yq --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+build postgres:16-bookworm postgresql <<'DOCKERFILE'
 RUN ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ 2>/dev/null; mkdir -p /docker-entrypoint-initdb.d
 COPY postgres-entrypoint.sh /usr/local/bin/docker-entrypoint.sh
 ENV PGDATA=/var/lib/postgresql/data
@@ -47,21 +50,33 @@ ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["postgres"]
 DOCKERFILE
 
-build golang:1.26-bookworm <<DOCKERFILE
-FROM $base
-COPY kine /kine
-COPY go /usr/local/bin/go
-RUN chmod 755 /kine /usr/local/bin/go
+build golang:1.26-bookworm <<'DOCKERFILE'
+COPY kine.program /kine
+COPY go.sh /usr/local/bin/go
 DOCKERFILE
 
-build python:3.13-slim-bookworm <<DOCKERFILE
-FROM $base
-RUN apt-get update -q && apt-get install -yq --no-install-recommends python3 python3-pip python3-venv && rm -rf /var/lib/apt/lists/* \
-    && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED && ln -s python3 /usr/bin/python
+build python:3.13-slim-bookworm python3 python3-pip python3-venv <<'DOCKERFILE'
+RUN rm -f /usr/lib/python3*/EXTERNALLY-MANAGED && ln -s python3 /usr/bin/python
 DOCKERFILE
 
-build haproxy:2.8-bookworm <<DOCKERFILE
-FROM $base
-RUN apt-get update -q && apt-get install -yq --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+build haproxy:2.8-bookworm haproxy <<'DOCKERFILE'
 CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
+DOCKERFILE
+
+build eclipse-mosquitto:2.0.20 mosquitto mosquitto-clients <<'DOCKERFILE'
+USER mosquitto
+CMD ["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"]
+DOCKERFILE
+
+build prom/prometheus:v2.55.1 prometheus wget <<'DOCKERFILE'
+RUN install -d -o nobody /prometheus
+USER nobody
+ENTRYPOINT ["/usr/bin/prometheus"]
+CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+DOCKERFILE
+
+build grafana/grafana:11.5.2 python3-yaml wget <<'DOCKERFILE'
+COPY grafana_stand_in.py /usr/local/bin/grafana_stand_in.py
+USER nobody
+ENTRYPOINT ["python3", "-u", "/usr/local/bin/grafana_stand_in.py"]
 DOCKERFILE

@@ -1,0 +1,242 @@
+"""The pair of docker-compose.yml as the laboratory knows a pair: containers that are found by their labels, on any engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from docker.errors import APIError, NotFound
+
+from lab.two_nodes import in_sync, leads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+WAIT_S = 90.0  # a generous bound on a hang, never a measurement
+LOOK_S = 0.2  # a look starts a process in a container
+PARTS = ("front", "node", "postgres")  # of a machine, in the order in which a shutdown stops them
+NETWORKS = ("link", "site")  # between the machines
+
+# What asks the supervisor over its socket: small, as it runs several times a second in a container.
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX); s.settimeout(2); s.connect("/run/kine-failover/control.sock")
+s.sendall(b"GET /%s HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n" % sys.argv[1].encode())
+answer = b""
+while piece := s.recv(65536): answer += piece
+sys.stdout.buffer.write(answer.partition(b"\\r\\n\\r\\n")[2])
+"""
+ROWS = (
+    "SELECT json_build_array(id, name, created, deleted, create_revision, prev_revision, lease, encode(value, 'hex'), "
+    "encode(old_value, 'hex')) FROM public.kine ORDER BY id"
+)
+
+
+class NotUpError(Exception):
+    """The project does not run; the message says what to start."""
+
+
+class ContainerNode:
+    """One machine: the container that holds its network, and those of Postgres, supervisor and front."""
+
+    def __init__(self, engine: DockerClient, project: str, number: int, folder: Path) -> None:
+        self.number = number
+        self.state_dir = folder / f"node-{number}"
+        self._engine = engine
+        self._project = project
+
+    @property
+    def kine_target(self) -> str:
+        """Return what an etcd client on this host connects to."""
+        return f"127.0.0.1:{self.published(f'machine-{self.number}', 2379)}"
+
+    def container(self, part: str) -> Container:
+        """Return the container of a part: machine, postgres, node, front. Raises NotUpError."""
+        return find(self._engine, self._project, f"{part}-{self.number}")
+
+    def published(self, service: str, port: int) -> int:
+        """Return the port of the host's loopback that leads to a service's port."""
+        container = find(self._engine, self._project, service)
+        return int(container.attrs["HostConfig"]["PortBindings"][f"{port}/tcp"][0]["HostPort"])
+
+    def execute(self, part: str, *argv: str) -> bytes:
+        """Run a command in a part. Returns what it says. Raises RuntimeError where it fails."""
+        code, (out, err) = self.container(part).exec_run(list(argv), demux=True)
+        if code:
+            raise RuntimeError(f"{part}-{self.number}: {argv[0]}: {(err or out or b'').decode(errors='replace')}")
+        return bytes(out or b"")
+
+    def kill(self, *parts: str) -> None:
+        """SIGKILL to these parts at once; the machine's network stays and answers with resets."""
+        containers = [self.container(part) for part in parts]
+        for container in containers:
+            with contextlib.suppress(APIError):  # not running
+                container.kill()
+
+    def stop(self) -> None:
+        """Shut the machine's parts down in order."""
+        for part in PARTS:
+            self.container(part).stop(timeout=30)
+
+    def start(self) -> None:
+        """The machine comes up."""
+        for part in reversed(PARTS):
+            self.container(part).start()
+
+    def pause(self) -> None:
+        """Freeze every process of the machine; its kernel goes on."""
+        for part in PARTS:
+            self.container(part).pause()
+
+    def unpause(self) -> None:
+        """Thaw what is frozen."""
+        for part in PARTS:
+            with contextlib.suppress(APIError):  # not paused
+                self.container(part).unpause()
+
+    def disconnect(self, *names: str) -> None:
+        """Take the machine off these networks."""
+        machine = self.container("machine")
+        for name in names:
+            self._network(name).disconnect(machine)
+
+    def reconnect(self) -> None:
+        """Put the machine back on every network between the machines that it is not on."""
+        machine = self.container("machine")
+        on = machine.attrs["NetworkSettings"]["Networks"]
+        for name in NETWORKS:
+            network = self._network(name)
+            if network.name not in on:
+                alias = f"node-{self.number}-link" if name == "link" else f"node-{self.number}"
+                network.connect(machine, aliases=[alias])
+
+    def _network(self, name: str) -> Any:
+        labels = [f"com.docker.compose.project={self._project}", f"com.docker.compose.network={name}"]
+        return self._engine.networks.list(filters={"label": labels})[0]
+
+    def status(self) -> dict[str, Any] | None:
+        """Ask the supervisor; None when it does not answer."""
+        try:
+            said = self.execute("node", "/opt/kine-failover/bin/python", "-I", "-S", "-c", ASK, "v1/status")
+            told: dict[str, Any] = json.loads(said)
+        except (APIError, RuntimeError, ValueError):
+            return None
+        return told
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the whole kine table, by id."""
+        psql = ("psql", "-h", "/var/run/postgresql", "-U", "kine_failover", "-d", "kine", "-AtX", "-c", ROWS)
+        rows = [json.loads(line) for line in self.execute("postgres", *psql).decode().splitlines()]
+        return [(*row[:7], *(None if one is None else bytes.fromhex(one) for one in row[7:])) for row in rows]
+
+    def fetch_archives(self) -> None:
+        """Copy the node's archives to `state_dir` on this host."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(NotFound):  # none yet
+            stream, _ = self.container("node").get_archive("/var/lib/kine-failover/archives")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as packed:
+                packed.extractall(self.state_dir, filter="data")
+
+    def log(self, part: str = "node", lines: int = 60) -> str:
+        """Return the end of a part's log."""
+        return str(self.container(part).logs(tail=lines).decode(errors="replace"))
+
+
+class ContainerPair:
+    """Both machines of a running project."""
+
+    def __init__(self, engine: DockerClient, project: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="kine-failover-compose-")
+        folder = Path(self._folder.name)
+        self.nodes = (ContainerNode(engine, project, 0, folder), ContainerNode(engine, project, 1, folder))
+        self.engine = engine
+        self.project = project
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def other(self, node: ContainerNode) -> ContainerNode:
+        """Return the other node."""
+        return self.nodes[1 - node.number]
+
+    def service(self, name: str) -> Container:
+        """Return a service's container. Raises NotUpError."""
+        return find(self.engine, self.project, name)
+
+    async def told(self) -> list[dict[str, Any] | None]:
+        """Ask both supervisors."""
+        return list(await asyncio.gather(*(asyncio.to_thread(node.status) for node in self.nodes)))
+
+    async def until(self, what: str, condition: Callable[[Sequence[dict[str, Any] | None]], bool]) -> list[Any]:
+        """Poll both nodes' status until the condition holds. Raises TimeoutError with both status and logs."""
+        deadline_s = time.monotonic() + WAIT_S
+        while True:
+            told = await self.told()
+            if condition(told):
+                return told
+            if time.monotonic() > deadline_s:
+                logs = "\n".join(f"---- node {node.number}\n{node.log()}" for node in self.nodes)
+                raise TimeoutError(f"waited {WAIT_S:g} s for {what}; {json.dumps(told)[:4000]}\n{logs}")
+            await asyncio.sleep(LOOK_S)
+
+    async def until_in_sync(self) -> list[Any]:
+        """Return when one node leads in sync, the other follows, and Kine runs on both."""
+        return await self.until("in_sync on one node, the other following, Kine on both", in_sync)
+
+    async def until_leads(self, node: ContainerNode) -> None:
+        """Return when this node leads and serves."""
+
+        def condition(both: Sequence[dict[str, Any] | None]) -> bool:
+            told = both[node.number]
+            return told is not None and told["role"] == "leader" and bool(told["postgres"].get("open"))
+
+        await self.until(f"node {node.number} to lead", condition)
+
+    async def leader(self) -> ContainerNode:
+        """Return the one node that leads."""
+        told = await self.until("one leader", lambda both: sum(leads(one) for one in both) == 1)
+        return self.nodes[[leads(one) for one in told].index(True)]
+
+    async def until_equal(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the kine table once both nodes hold the same ones. Raises TimeoutError."""
+        deadline_s = time.monotonic() + WAIT_S
+        while True:
+            mine, theirs = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.nodes))
+            if mine == theirs:
+                return mine
+            if time.monotonic() > deadline_s:
+                differing = set(mine) ^ set(theirs)
+                raise TimeoutError(f"{len(differing)} rows differ: {sorted(differing)[:5]}")
+            await asyncio.sleep(LOOK_S)
+
+    def logs(self) -> str:
+        """Return what the containers said last, for a person who looks for what went wrong."""
+        return "\n".join(f"---- {one.name}\n{one.logs(tail=30).decode(errors='replace')}" for one in self._containers())
+
+    def _containers(self) -> Iterator[Container]:
+        label = f"com.docker.compose.project={self.project}"
+        yield from self.engine.containers.list(all=True, filters={"label": label})
+
+
+def find(engine: DockerClient, project: str, service: str) -> Container:
+    """Return the container of a service. Raises NotUpError."""
+    labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
+    found = engine.containers.list(all=True, filters={"label": labels})
+    if not found:
+        raise NotUpError(
+            f"there is no container {service} of the project {project}; `docker compose up --detach` first"
+        )
+    return found[0]
