@@ -9,7 +9,6 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos import enclosure, report
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 SKIPPED = 0
 LAST_S = 40.0  # no scenario begins with less time than this left
-FOLDER = Path(__file__).resolve().parent / "results"
 
 
 def main() -> int:
@@ -76,13 +74,20 @@ async def _run(asked: argparse.Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, _leave)
     keeper = enclosure.DiskKeeper()
     until_s = time.monotonic() + asked.minutes * 60
-    results = await soak(keeper, asked.minutes) if asked.soak else await _play(keeper, asked, until_s)
+    results = await soak(keeper, asked.minutes, _so_far) if asked.soak else await _play(keeper, asked, until_s)
     name = "soak" if asked.soak else "chaos"
-    page = report.write(results, FOLDER, name, random_seed=asked.seed)
+    page = report.write(results, report.FOLDER, name, random_seed=asked.seed)
     bad = [one for one in results if one.complaints]
     played = [one for one in results if one.skipped is None]
     print(f"{len(played)} scenarios, {len(bad)} with complaints, {len(results) - len(played)} skipped; {page}")
     return 1 if bad or not played else 0
+
+
+def _so_far(result: Result) -> None:
+    report.write([result], report.FOLDER, "soak", random_seed=None)
+    shown = ("false_failovers", "went_alone", "acknowledged")
+    told = " ".join(f"{name}={result.counts[name]}" for name in shown)
+    print(f"after {result.seconds / 60:.0f} min: {told}", flush=True)
 
 
 def _leave() -> None:
@@ -105,7 +110,7 @@ async def _play(keeper: enclosure.DiskKeeper, asked: argparse.Namespace, until_s
             results.append(await Play(site, scenario, seed).run())
             _tell(results[-1])
             if results[-1].complaints:
-                _keep_logs(site, results[-1])
+                report.keep_logs(site, results[-1])
                 site.remove()
                 site = None
     finally:
@@ -124,20 +129,6 @@ def _tell(result: Result) -> None:
     )
     for line in result.complaints[:5]:
         print(f"        {line[:1500]}", flush=True)
-
-
-def _keep_logs(site: Site, result: Result) -> None:
-    """What a person needs who looks for the cause."""
-    folder = FOLDER / "failed" / result.scenario
-    folder.mkdir(parents=True, exist_ok=True)
-    for node in site.nodes:
-        for source in (node.log, node.postgres.log, node.state_dir / "history.jsonl"):
-            try:
-                text = source.read_bytes()
-            except OSError:
-                continue
-            (folder / f"{node.name}-{source.name}").write_bytes(text[-(4 << 20) :])
-    print(f"        logs: {os.path.relpath(folder)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from chaos.events import Event, EventTail
 from chaos.faults import FAULTS
 from chaos.judge import judge
 from chaos.scenarios import Effect, On, Promise, When
@@ -31,6 +33,19 @@ RECOVERY_S = 120.0
 WRITES_BEFORE = 60  # acknowledged through each node before anything is struck
 SWAPS_BEFORE = 12
 TRAFFIC_S = 20.0
+FALSE = "a false failover"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How busy each client is; rates are a second and node."""
+
+    writes_s: float
+    swaps_s: float
+    timeout_s: float  # a unique write without an answer for so long stays unknown
+
+
+PACE = Pace(writes_s=50.0, swaps_s=10.0, timeout_s=0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,23 @@ class Mark:
 
 
 @dataclass(slots=True)
+class Band:
+    """A fault while it lasts; without an end it lasts still."""
+
+    began_s: float
+    what: str
+    ended_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One write of a client: when it was sent, and how long its answer took; None: no answer came."""
+
+    sent_s: float
+    took_s: float | None
+
+
+@dataclass(slots=True)
 class Result:
     """One scenario: good when there is no complaint. Times are seconds since its beginning."""
 
@@ -58,28 +90,36 @@ class Result:
     seed: str
     complaints: list[str] = field(default_factory=list)
     skipped: str | None = None
+    finished: bool = False  # judged, or given up with a complaint
+    promise: str = ""  # what was asked for, for a reader
     seconds: float = 0.0
     samples: list[Sample] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
-    acknowledged: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    bands: list[Band] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    asked: tuple[list[Asked], list[Asked]] = field(default_factory=lambda: ([], []))
     counts: dict[str, int] = field(default_factory=dict)
     gaps_s: tuple[float, float] = (0.0, 0.0)
     leadership_changes: int = 0
+    load: list[float] = field(default_factory=list)  # of the host, a minute's average, at each sample
 
 
 class Play:
     """One scenario on one site. The site is left in sync and without faults, or with a complaint."""
 
-    def __init__(self, site: Site, scenario: Scenario, seed: str) -> None:
+    def __init__(self, site: Site, scenario: Scenario, seed: str, pace: Pace = PACE) -> None:
         self.site = site
         self.scenario = scenario
-        self.result = Result(scenario.name, seed)
+        self.result = Result(scenario.name, seed, promise=scenario.promise_in_words())
         self.began_s = time.monotonic()
         self.leader: MachineNode | None = None
         self.struck: list[tuple[Strike, MachineNode]] = []
-        self.clients = Clients(site)
+        self.clients = Clients(site, rate=pace.writes_s, timeout_s=pace.timeout_s)
         run = secrets.token_hex(4)
-        self.contended = [ContendedClient(node.kine_target, f"node-{node.number}", run) for node in site.nodes]
+        self.contended = [
+            ContendedClient(node.kine_target, f"node-{node.number}", run, rate=pace.swaps_s) for node in site.nodes
+        ]
+        self._tails = [EventTail(node.number, node.state_dir / "history.jsonl") for node in site.nodes]
         self.prefix = f"/registry/contended/{run}/"
 
     async def run(self) -> Result:
@@ -99,7 +139,8 @@ class Play:
             self.result.complaints.append(f"{type(error).__name__}: {error}")
         finally:
             sampling.cancel()
-            self._collect()
+            self.collect()
+            self.result.finished = True
         return self.result
 
     async def play(self) -> None:
@@ -109,13 +150,11 @@ class Play:
         for strike in self.scenario.strikes:
             if strike.when is When.RECOVERING:
                 await self._undo()
-                self.mark("mend")
-                await asyncio.to_thread(self.site.mend)
+                await self.mend()
             await self._strike(strike)
         await self._until_effect()
         await self._undo()
-        self.mark("mend")
-        await asyncio.to_thread(self.site.mend)
+        await self.mend()
         await judge(self)
         self.mark("judged")
 
@@ -140,7 +179,9 @@ class Play:
         assert self.leader is not None
         node = self.leader if strike.on is On.LEADER else self.site.other(self.leader)
         self.struck.append((strike, node))
-        self.mark(f"{strike.fault} on {node.name}")
+        what = f"{strike.fault} on {node.name}"
+        self.mark(what)
+        self.result.bands.append(Band(self.now_s(), what))
         await FAULTS[strike.fault].strike(self.site, node)
         await asyncio.sleep(strike.hold_s)  # how long a fault lasts is a part of it
 
@@ -151,6 +192,7 @@ class Play:
             if undo is not None:
                 self.mark(f"end of {strike.fault}")
                 await undo(self.site, node)
+                self.end_bands(f"{strike.fault} on {node.name}")
 
     async def _until_effect(self) -> None:
         assert self.leader is not None
@@ -179,15 +221,31 @@ class Play:
             told = await asyncio.gather(*(node.status() for node in self.site.nodes))
             roles = tuple(one["role"] if one is not None else None for one in told)
             sync = next((one["sync"] for one in told if one is not None and one["role"] == "leader"), None)
-            self.result.samples.append(Sample(self._now(), (roles[0], roles[1]), sync))
+            self.result.samples.append(Sample(self.now_s(), (roles[0], roles[1]), sync))
+            self.result.load.append(os.getloadavg()[0])
+            for tail in self._tails:
+                self.result.events += tail.new(self.now_s())
             await asyncio.sleep(SAMPLE_S)
 
-    def _now(self) -> float:
+    def now_s(self) -> float:
+        """Return the seconds since the beginning."""
         return time.monotonic() - self.began_s
 
     def mark(self, what: str) -> None:
         """Note something for the timeline."""
-        self.result.marks.append(Mark(self._now(), what))
+        self.result.marks.append(Mark(self.now_s(), what))
+
+    async def mend(self) -> None:
+        """End every fault, and start whatever does not run."""
+        self.mark("mend")
+        await asyncio.to_thread(self.site.mend)
+        self.end_bands()
+
+    def end_bands(self, what: str | None = None) -> None:
+        """Note that a fault is over, or that all are."""
+        for band in self.result.bands:
+            if band.ended_s is None and what in (None, band.what):
+                band.ended_s = self.now_s()
 
     def may_lose_to_archive(self) -> bool:
         """Whether an acknowledged write may be in an archive instead of the table."""
@@ -196,15 +254,17 @@ class Play:
             len(strikes) > 1 or any(FAULTS[one.fault].splits for one in strikes)
         )
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Take into the result what there is to say so far; it may be said again."""
         result = self.result
-        result.seconds = round(self._now(), 1)
+        result.seconds = round(self.now_s(), 1)
         for number, writer in enumerate(self.clients.writers):
-            result.acknowledged[number].extend(
-                write.acked_s - self.began_s for write in writer.writes if write.acked_s is not None
-            )
+            result.asked[number][:] = [
+                Asked(write.sent_s - self.began_s, write.acked_s - write.sent_s if write.acked_s is not None else None)
+                for write in writer.writes
+            ]
         operations = [one for each in self.contended for one in each.operations]
-        result.counts = {
+        result.counts |= {
             "writes": len(self.clients.writes),
             "acknowledged": sum(write.acked_s is not None for write in self.clients.writes),
             "swaps": sum(one.is_write and one.outcome is Outcome.DONE for one in operations),
@@ -212,28 +272,39 @@ class Play:
             + sum(write.acked_s is None for write in self.clients.writes),
             "reads": sum(not one.is_write for one in operations),
             "events": sum(len(watcher.seen) for watcher in self.clients.watchers),
-            **result.counts,
+            "promotions": sum(event.kind == "leads" for event in result.events),
+            "went_alone": sum(event.kind == "alone" for event in result.events),
         }
-        first, second = (_longest_gap(times) for times in result.acknowledged)
+        first, second = (longest_gap_s(asked) for asked in result.asked)
         result.gaps_s = (first, second)
         leading = [tuple(role == "leader" for role in sample.roles) for sample in result.samples]
         led = [one for one in leading if any(one)]
         result.leadership_changes = sum(before != after for before, after in itertools.pairwise(led))
         if self.scenario.effect is Effect.KEPT and self.leader is not None:
             other = 1 - self.leader.number
-            if any(one[other] for one in leading):
-                result.complaints.append(f"a false failover: node-{other} came to lead")
+            if any(one[other] for one in leading) and not any(FALSE in line for line in result.complaints):
+                result.complaints.append(f"{FALSE}: node-{other} came to lead")
 
 
-def _longest_gap(times: list[float]) -> float:
+def longest_gap_s(asked: list[Asked]) -> float:
+    """Return the longest time between two answers that follow each other, seconds."""
+    times = sorted(one.sent_s + one.took_s for one in asked if one.took_s is not None)
     return round(max((after - before for before, after in itertools.pairwise(times)), default=0.0), 3)
 
 
 def told(result: Result) -> dict[str, Any]:
     """Return what the JSON report says of a scenario."""
     return {
-        "scenario": result.scenario, "seed": result.seed, "good": not result.complaints, "skipped": result.skipped,
-        "complaints": result.complaints, "seconds": result.seconds, "counts": result.counts,
-        "longest_gap_s": list(result.gaps_s), "leadership_changes": result.leadership_changes,
+        "scenario": result.scenario, "seed": result.seed, "good": result.finished and not result.complaints,
+        "finished": result.finished, "skipped": result.skipped, "complaints": result.complaints,
+        "seconds": result.seconds, "counts": result.counts, "longest_gap_s": list(result.gaps_s),
+        "leadership_changes": result.leadership_changes,
+        "load_average": {
+            "mean": round(sum(result.load) / max(1, len(result.load)), 2), "max": max(result.load, default=0.0),
+        },
         "marks": [{"at_s": round(one.at_s, 2), "what": one.what} for one in result.marks],
+        "events": [
+            {"at_s": round(one.at_s, 2), "node": one.node, "kind": one.kind, "message": one.message}
+            for one in result.events
+        ],
     }  # fmt: skip

@@ -7,14 +7,17 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.play import Result, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from chaos.site import Site
+
+FOLDER = Path(__file__).resolve().parent / "results"
 WIDTH, LEFT, RIGHT = 1100, 70, 20
 LANE, CHART, GAP = 16, 46, 8
 BUCKET_S = 0.25
@@ -172,7 +175,7 @@ def _state(role: str | None, sync: str | None) -> str:
 def _chart(one: Result, node: int, y: float, scale: float) -> list[str]:
     """Acknowledged writes a second, as an area."""
     buckets = [0] * (int(one.seconds / BUCKET_S) + 1)
-    for at_s in one.acknowledged[node]:
+    for at_s in [each.sent_s + each.took_s for each in one.asked[node] if each.took_s is not None]:
         if 0 <= at_s < one.seconds:
             buckets[int(at_s / BUCKET_S)] += 1
     peak = max([*buckets, 1])
@@ -196,3 +199,17 @@ def _axis(one: Result, y: float, scale: float) -> list[str]:
         f'<text x="{LEFT + at * scale:.1f}" y="{y + 16:.0f}" text-anchor="middle">{at} s</text>'
         for at in range(0, int(one.seconds) + 1, step)
     ]
+
+
+def keep_logs(site: Site, result: Result) -> None:
+    """What a person needs who looks for the cause."""
+    folder = FOLDER / "failed" / result.scenario
+    folder.mkdir(parents=True, exist_ok=True)
+    for node in site.nodes:
+        for source in (node.log, node.postgres.log, node.state_dir / "history.jsonl"):
+            try:
+                text = source.read_bytes()
+            except OSError:
+                continue
+            (folder / f"{node.name}-{source.name}").write_bytes(text[-(4 << 20) :])
+    print(f"        logs: {os.path.relpath(folder)}", flush=True)

@@ -57,6 +57,23 @@ class Scenario:
     effect: Effect = Effect.ANY
     promise: Promise = Promise.NO_LOSS
 
+    def promise_in_words(self) -> str:
+        """Return what is asked of this scenario, for a reader."""
+        return f"{EFFECT_IN_WORDS[self.effect]}; {PROMISE_IN_WORDS[self.promise]}"
+
+
+EFFECT_IN_WORDS = {
+    Effect.FAILOVER: "the other node leads",
+    Effect.KEPT: "nobody else comes to lead",
+    Effect.ALONE: "the leader stays, and goes on without the follower",
+    Effect.BOTH_LEAD: "both nodes lead until they meet again",
+    Effect.ANY: "whoever leads, all is well in the end",
+}
+PROMISE_IN_WORDS = {
+    Promise.NO_LOSS: "no acknowledged write is lost",
+    Promise.ARCHIVED: "an acknowledged write is in the table or in an archive",
+}
+
 
 def _one(fault: str, on: On, effect: Effect, hold_s: float = 1.0, promise: Promise = Promise.NO_LOSS) -> Scenario:
     return Scenario(f"{fault}-{on}", (Strike(fault, on, hold_s),), effect, promise)

@@ -28,7 +28,7 @@ TIMING = 'preset = "lan"\nboot_wait_s = 3.0\nlong_wait_s = 8.0\ngrace_s = 4.0'
 class Site(TwoNodes[MachineNode]):
     """Everything is in the namespaces of this process, and the folder is a file system in memory: nothing outlives it."""
 
-    def __init__(self, keeper: DiskKeeper, *, timing: str = TIMING, version: binaries.Postgres | None = None) -> None:
+    def __init__(self, keeper: DiskKeeper, *, timing: str = TIMING, disk_mib: int = DISK_MIB) -> None:
         self.folder = Path(tempfile.gettempdir()) / "kine-failover-chaos"
         self.folder.mkdir(exist_ok=True)
         subprocess.run(
@@ -39,9 +39,9 @@ class Site(TwoNodes[MachineNode]):
         self.network = Network()
         self.network.create()
         store = Path("/var/tmp")  # noqa: S108 - files without names, on a disk and not in memory
-        disks = [Disk(self.folder / f"node-{number}", keeper, store, mib=DISK_MIB) for number in (0, 1)]
+        disks = [Disk(self.folder / f"node-{number}", keeper, store, mib=disk_mib) for number in (0, 1)]
         certificates = self.folder / "certs"
-        used = version or binaries.postgres()
+        used = binaries.postgres()
         self.nodes = (
             MachineNode(0, self.network, disks[0], certificates, used, timing),
             MachineNode(1, self.network, disks[1], certificates, used, timing),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RATE = 50.0
+TIMEOUT_S = 0.05
 QUIET_S = 0.5  # longer than a write that nobody waits for any more can take
 
 
@@ -51,9 +52,11 @@ class ServingPair(Protocol):
 class Clients:
     """Writes and watches through the Kine of both nodes, all the time."""
 
-    def __init__(self, pair: ServingPair, *, rate: float = RATE) -> None:
+    def __init__(self, pair: ServingPair, *, rate: float = RATE, timeout_s: float = TIMEOUT_S) -> None:
         self.pair = pair
-        self.writers = [Writer(node.kine_target, f"node-{node.number}", rate=rate) for node in pair.nodes]
+        self.writers = [
+            Writer(node.kine_target, f"node-{node.number}", rate=rate, timeout_s=timeout_s) for node in pair.nodes
+        ]
         self.watchers = [Watcher(node.kine_target) for node in pair.nodes]
         self._stack = contextlib.AsyncExitStack()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from chaos import report
-from chaos.play import Mark, Result, Sample
+from chaos.play import Asked, Mark, Result, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ def result(**more: object) -> Result:
     one = Result("power-loss-leader", "", seconds=12.0)
     one.samples = [Sample(0.0, ("leader", "follower"), "in_sync"), Sample(4.0, (None, "leader"), "alone")]
     one.marks = [Mark(3.0, "power-loss on node-0"), Mark(3.2, "mend")]
-    one.acknowledged = ([0.1, 0.2, 2.9], [0.1, 5.0])
+    one.asked = ([Asked(0.1, 0.01), Asked(2.9, None)], [Asked(5.0, 0.01)])
     for name, value in more.items():
         setattr(one, name, value)
     return one
