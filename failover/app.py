@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from failover import __version__, config
+from failover import __version__
 from failover.adapters import systemd
-from failover.adapters.address import Addresses, KeptAddress, Kind, NoAddress, VirtualIp
+from failover.adapters.address import Addresses, KeptAddress, Kind, NoAddress
 from failover.adapters.all_paths import AllPaths
-from failover.adapters.archive import Archive, Limits
+from failover.adapters.archive import Archive
 from failover.adapters.clock import SystemClock
 from failover.adapters.history import HistoryFile
-from failover.adapters.kine import KineProcess, KineSettings
-from failover.adapters.peer_link import LinkSettings, PeerLink, TlsFiles
+from failover.adapters.kine import KineProcess
+from failover.adapters.peer_link import PeerLink
 from failover.adapters.peer_postgres import PeerPostgres
 from failover.adapters.postgres import OwnPostgres
-from failover.adapters.probes import NetworkProbes, ProbeSettings
+from failover.adapters.probes import NetworkProbes
 from failover.adapters.rejoin import Rejoiner
 from failover.adapters.state_file import StateFile
-from failover.api.server import ApiServer, ApiSettings, Listener
+from failover.api.server import ApiServer
 from failover.api.status import status
-from failover.config import split_endpoint
-from failover.core.evidence import Policy
 from failover.core.model import Role, Sync
-from failover.node.loop import Node, NodeSettings
-from failover.ports import PortError, Ports, Target
+from failover.errors import ConfigError
+from failover.node.loop import Node
+from failover.parts import read
+from failover.ports import PortError, Ports
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from failover.adapters.mqtt import Broker
     from failover.adapters.relayed_link import RelayedLink
-    from failover.config import Settings
     from failover.core.model import Answer
+    from failover.parts import Parts
     from failover.ports import History
     from failover.ports import PeerLink as Link
 
@@ -48,7 +48,6 @@ log = structlog.get_logger()
 STATE = "state.json"
 HISTORY = "history.jsonl"
 ARCHIVES = "archives"
-CONTROL = "control.sock"
 BEGIN_AGAIN_S = 1.0
 LEAVE_POLL_S = 0.02
 
@@ -120,115 +119,87 @@ async def _keep_on(one: Broker | Addresses) -> None:
         await asyncio.sleep(BEGIN_AGAIN_S)
 
 
-def own_postgres(settings: Settings) -> OwnPostgres:
+def own_postgres(parts: Parts) -> OwnPostgres:
     """Return the own Postgres as configured."""
-    return OwnPostgres(
-        settings.postgres.own.get_secret_value(),
-        settings.kine.own.get_secret_value(),
-        SystemClock(),
-        settings.postgres.timeouts.timeouts(),
-        settings.postgres.kine_role,
-    )
+    postgres = parts.postgres
+    return OwnPostgres(postgres.own, postgres.kine, SystemClock(), postgres.timeouts, postgres.kine_role)
 
 
-def state_file(settings: Settings) -> StateFile:
+def state_file(parts: Parts) -> StateFile:
     """Return the state file as configured."""
-    return StateFile(settings.node.state_dir / STATE)
+    return StateFile(parts.state_dir / STATE)
 
 
-def archives(settings: Settings) -> Archive:
-    """Return the archives as configured."""
-    limits = Limits(settings.archive.total_mib << 20, settings.archive.count)
-    return Archive(settings.node.state_dir / ARCHIVES, limits)
-
-
-def build(settings: Settings, file: Path | None = None) -> App:
-    """Put a node together. Raises PortError where it has no identity yet. Needs a running event loop."""
-    state = state_file(settings)
-    _same_node(settings, state)
+def build(parts: Parts, file: Path) -> App:
+    """Put a node together from what `file` asks for. Raises PortError where it is another's. Needs a running event loop."""
+    state = state_file(parts)
+    _same_node(parts, state)
     clock = SystemClock()
-    timeouts = settings.postgres.timeouts.timeouts()
-    peer_conninfo = settings.postgres.peer.get_secret_value()
-    postgres = own_postgres(settings)
-    peer_postgres = PeerPostgres(peer_conninfo, postgres, timeouts, settings.postgres.kine_role)
-    archive = archives(settings)
-    rejoiner = Rejoiner(postgres, peer_conninfo, settings.node.number, archive, timeouts, settings.postgres.kine_role)
-    history = HistoryFile(settings.node.state_dir / HISTORY, clock)
-    direct = PeerLink(_link(settings), clock)
+    timeouts, kine_role, peer = parts.postgres.timeouts, parts.postgres.kine_role, parts.postgres.peer
+    postgres = own_postgres(parts)
+    peer_postgres = PeerPostgres(peer, postgres, timeouts, kine_role)
+    archive = Archive(parts.state_dir / ARCHIVES, parts.archive)
+    rejoiner = Rejoiner(postgres, peer, parts.number, archive, timeouts, kine_role)
+    history = HistoryFile(parts.state_dir / HISTORY, clock)
+    direct = PeerLink(parts.link, clock)
     told: list[Node] = []
-    broker, relayed, witnesses = _broker(settings, state, lambda: status(told[0]), history, clock)
+    broker, relayed, witnesses = _broker(parts, state, lambda: status(told[0]), history, clock)
     link: Link = direct if relayed is None else AllPaths(direct, relayed)
-    addresses = _addresses(settings, clock)
+    addresses = _addresses(parts, clock)
     ports = Ports(
         postgres=postgres,
         peer_postgres=peer_postgres,
         rejoin=rejoiner,
-        kine=KineProcess(_kine(settings)),
+        kine=KineProcess(parts.kine),
         link=link,
-        probes=NetworkProbes(_probes(settings), clock, witnesses),
+        probes=NetworkProbes(parts.probes, clock, witnesses),
         state=state,
         clock=clock,
         address=addresses or NoAddress(),
         history=history,
         broker=broker,
     )
-    policy = Policy(settings.policy.mode, settings.policy.step_down_when_isolated)
-    node = Node(
-        ports,
-        NodeSettings(
-            timing=settings.timing.timing(),
-            policy=policy,
-            split=settings.policy.split,
-            preferred_node=settings.policy.preferred_node,
-        ),
-    )
+    node = Node(ports, parts.node)
 
     async def reload() -> list[str]:
-        needs_restart = [] if file is None else await asyncio.to_thread(changed, settings, file)
+        needs_restart = await asyncio.to_thread(changed, parts, file)
         await direct.reload()
         if relayed is not None:
             relayed.reload()
         api.reload()
         return needs_restart
 
-    api = ApiServer(node, _api(settings), archive, reload)
+    api = ApiServer(node, parts.api, archive, reload)
     told.append(node)
     return App(node, api, history, postgres, peer_postgres, rejoiner, reload, broker, addresses)
 
 
-def _addresses(settings: Settings, clock: SystemClock) -> Addresses | None:
-    ip, name = settings.address.virtual_ip, settings.address.dns
-    kinds: list[Kind] = []
-    if ip is not None:
-        # A supervisor that is silent for grace_s is fenced by its peer: by then the address must be gone here, and the
-        # kernel takes up to two seconds more than it is told.
-        lifetime_s = ip.lifetime_s or max(2, int(settings.timing.timing().grace_s) - 2)
-        kinds.append(VirtualIp(ip.interface, ip.address, lifetime_s))
-    if name is not None:
-        from failover.adapters.dynamic_dns import DnsSettings, DynamicDns  # noqa: PLC0415 - a library few nodes need
+def _addresses(parts: Parts, clock: SystemClock) -> Addresses | None:
+    kinds: list[Kind] = [] if parts.virtual_ip is None else [parts.virtual_ip]
+    if parts.dns is not None:
+        from failover.adapters.dynamic_dns import DynamicDns  # noqa: PLC0415 - a library few nodes need
 
-        server = split_endpoint(name.server)
-        kinds.append(DynamicDns(DnsSettings(server, name.zone, name.name, str(name.own), name.ttl_s, name.key_file)))
+        kinds.append(DynamicDns(parts.dns))
     return Addresses([KeptAddress(one, clock) for one in kinds]) if kinds else None
 
 
 def _broker(
-    settings: Settings, state: StateFile, told: Callable[[], dict[str, Any]], history: History, clock: SystemClock
+    parts: Parts, state: StateFile, told: Callable[[], dict[str, Any]], history: History, clock: SystemClock
 ) -> tuple[Broker | None, RelayedLink | None, dict[str, Callable[[], Awaitable[Answer]]]]:
     """Return the broker, the path over it, and it as a witness; what it needs is loaded only where one is configured."""
     durable = state.load()
-    if settings.mqtt is None or durable is None:
+    if parts.broker is None or durable is None:
         return None, None, {}
     from failover import broker as wiring  # noqa: PLC0415 - two libraries that most nodes do without
 
-    broker, relayed = wiring.build(settings, durable.node_id, told, history, clock)
-    return broker, relayed, {"broker": broker.answers} if wiring.is_witness(settings) else {}
+    broker, relayed = wiring.build(parts, parts.broker, durable.node_id, told, history, clock)
+    return broker, relayed, {"broker": broker.answers} if parts.broker.is_witness else {}
 
 
-async def run(settings: Settings, file: Path | None = None) -> None:
-    """Run a node until SIGTERM or SIGINT; `file` is where the settings are from."""
-    app = build(settings, file)
-    log.info("starts", version=__version__, cluster=settings.node.cluster, node=settings.node.number)
+async def run(parts: Parts, file: Path) -> None:
+    """Run a node until SIGTERM or SIGINT; `file` is where its parts are from."""
+    app = build(parts, file)
+    log.info("starts", version=__version__, cluster=parts.cluster, node=parts.number)
     running = asyncio.create_task(app.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -253,10 +224,10 @@ async def _reload(app: App) -> None:
         log.warning("not reloaded; what was in force is", error=str(error))
 
 
-def _same_node(settings: Settings, state: StateFile) -> None:
+def _same_node(parts: Parts, state: StateFile) -> None:
     """Refuse a state file of another node: its promises are not this one's."""
     durable = state.load()
-    told = (settings.node.cluster, settings.node.number)
+    told = (parts.cluster, parts.number)
     if durable is not None and (durable.cluster, durable.node) != told:
         raise PortError(
             f"{state.path} belongs to node {durable.node} of {durable.cluster!r}, and the configuration says node "
@@ -264,64 +235,16 @@ def _same_node(settings: Settings, state: StateFile) -> None:
         )
 
 
-def changed(settings: Settings, file: Path) -> list[str]:
+def changed(parts: Parts, file: Path) -> list[str]:
     """Return the keys whose value in the file is not the one in force. Raises PortError where the file is wrong."""
     try:
-        now = config.load(file).model_dump(mode="json")
-    except config.ConfigError as error:
+        now = read(file).told
+    except ConfigError as error:
         raise PortError(str(error)) from None
-    before = settings.model_dump(mode="json")
-    return sorted(
-        f"{section}.{key}" for section, keys in now.items() for key in keys if keys[key] != before[section].get(key)
-    )
+    before = parts.told
+    return sorted(f"{section}.{key}" for section in now for key in _keys(now, before, section))
 
 
-def _api(settings: Settings) -> ApiSettings:
-    api, tls = settings.api, settings.api.tls or settings.link.tls
-    return ApiSettings(
-        socket=settings.node.run_dir / CONTROL,
-        state_dir=settings.node.state_dir,
-        folders=tuple(dict.fromkeys((settings.node.state_dir, *settings.probes.folders))),
-        listen=tuple(Listener(*split_endpoint(one), settings.api_over_tls(one)) for one in api.listen),
-        tls=None if tls is None else TlsFiles(tls.authority, tls.certificate, tls.key),
-        health_without_certificate=api.health_without_certificate,
-        connections_max=api.connections_max,
-        requests_per_s=api.requests_per_s,
-    )
-
-
-def _link(settings: Settings) -> LinkSettings:
-    link = settings.link
-    return LinkSettings(
-        cluster=settings.node.cluster,
-        node=settings.node.number,
-        listen=tuple(map(split_endpoint, link.listen)),
-        peer=tuple(map(split_endpoint, link.peer)),
-        tls=None if link.tls is None else TlsFiles(link.tls.authority, link.tls.certificate, link.tls.key),
-    )
-
-
-def _kine(settings: Settings) -> KineSettings:
-    kine = settings.kine
-    return KineSettings(
-        program=kine.program,
-        folder=settings.node.run_dir,
-        endpoints={Target.OWN: kine.own.get_secret_value(), Target.PEER: kine.peer.get_secret_value()},
-        arguments=kine.arguments,
-        poll_s=kine.poll_s,
-        ready_s=kine.ready_s,
-        canary_s=kine.canary_s,
-        answer_s=kine.answer_s,
-        node=settings.node.number,
-        watch_canary_s=kine.watch_canary_s,
-    )
-
-
-def _probes(settings: Settings) -> ProbeSettings:
-    return ProbeSettings(
-        agent=tuple(map(split_endpoint, settings.link.peer)),
-        postgres=settings.postgres.peer_endpoints(),
-        witnesses=tuple(map(split_endpoint, settings.probes.witnesses)),
-        folders=(settings.node.state_dir, *settings.probes.folders),
-        free_min_bytes=settings.probes.free_min_mib << 20,
-    )
+def _keys(now: dict[str, Any], before: dict[str, Any], section: str) -> list[str]:
+    ours, theirs = now[section] or {}, before[section] or {}
+    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]

@@ -29,14 +29,12 @@ from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Mode
 from failover.core.timing import PRESETS, Timing
 from failover.core.verdict import SplitPolicy
+from failover.endpoints import is_loopback, split_endpoint
+from failover.errors import ConfigError
 
 DEFAULT_FILE = Path("/etc/kine-failover/config.toml")
 ENVIRONMENT = "KINE_FAILOVER__"
 PORT = 7480
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; each line names file, key, value and remedy."""
 
 
 def check_endpoint(text: str) -> str:
@@ -63,12 +61,6 @@ def _from_environment(value: object) -> object:
 NodeNumber = Annotated[Literal[0, 1], BeforeValidator(_from_environment)]
 EndpointText = Annotated[str, AfterValidator(check_endpoint)]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
-
-
-def split_endpoint(text: str) -> tuple[str, int]:
-    """Return host and port of a checked endpoint."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 class Section(BaseModel):
@@ -446,11 +438,3 @@ def _shown(content: dict[str, Any], location: tuple[int | str, ...]) -> str:
         except (KeyError, IndexError, TypeError):
             return ""
     return f" = {value!r}"[:80] if isinstance(value, (str, int, float, bool)) else ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

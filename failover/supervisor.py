@@ -5,28 +5,49 @@ Exit codes as those of the command: 1 refused, 2 configuration.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # structlog would load it for tracebacks in colour: three megabytes that no log of a service needs.
 sys.modules["rich"] = None  # type: ignore[assignment]
 
-from failover import app, config, logs  # noqa: E402
+
+@contextlib.contextmanager
+def _without_authorities() -> Iterator[None]:
+    """aiohttp loads the system's authorities as it is imported, two megabytes. Whom a node trusts is in its configuration."""
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+with _without_authorities():
+    from failover import app, logs, parts
+from failover.errors import ConfigError  # noqa: E402
 from failover.ports import PortError  # noqa: E402
 
 
 def main() -> None:
-    """Load the configuration and run until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="kine-failover run")
-    parser.add_argument("--config", type=Path, default=config.DEFAULT_FILE)
+    """Have the configuration read and run until SIGTERM. The only arguments: --config FILE."""
+    file = Path(sys.argv[sys.argv.index("--config") + 1])
     try:
-        file = parser.parse_args().config
-        settings = config.load(file)
-        logs.configure(settings.log.format, settings.log.level)
-        asyncio.run(app.run(settings, file))
-    except config.ConfigError as error:
+        wanted = parts.read(file)
+        logs.configure(*wanted.log)
+        asyncio.run(app.run(wanted, file))
+    except ConfigError as error:
         _die(str(error), 2)
     except PortError as error:
         _die(str(error), 1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from failover.core.model import Durable
 from failover.ports import PortError
@@ -17,7 +16,15 @@ if TYPE_CHECKING:
 
 VERSION = 1
 BYTES_MAX = 1 << 20
-_ADAPTER = TypeAdapter(Durable)
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+class _File(msgspec.Struct):
+    v: int
+    durable: Durable
 
 
 class StateFile:
@@ -36,11 +43,10 @@ class StateFile:
         except OSError as error:
             raise PortError(f"{self.path} cannot be read: {error.strerror}") from None
         try:
-            content = json.loads(raw[:BYTES_MAX])
-            if not isinstance(content, dict) or content.get("v") != VERSION:
+            if msgspec.json.decode(raw[:BYTES_MAX], type=_Version).v != VERSION:
                 raise PortError(f"{self.path} is of another version; install the version that wrote it")
-            return _ADAPTER.validate_json(json.dumps(content["durable"]), strict=True)
-        except (ValueError, KeyError, ValidationError, RecursionError):
+            return msgspec.json.decode(raw[:BYTES_MAX], type=_File).durable
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise PortError(
                 f"{self.path} is damaged; restore it, or make this node a new one: move the file away and run "
                 "`kine-failover join` here while the peer leads"
@@ -53,7 +59,7 @@ class StateFile:
 
     def write(self, durable: Durable) -> None:
         """As `save`, and waiting for the disk."""
-        raw = b'{"v":%d,"durable":%s}' % (VERSION, _ADAPTER.dump_json(durable))
+        raw = msgspec.json.encode(_File(VERSION, durable))
         temporary = self.path.with_suffix(".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -20,6 +20,7 @@ from failover.adapters.postgres_setup import FUNCTIONS_VERSION, SETTINGS
 from failover.adapters.tls import ends_at_s
 from failover.cli.outcome import REFUSED
 from failover.core.model import Answer
+from failover.endpoints import split_endpoint
 from failover.ports import PortError
 from probes import tcp
 
@@ -212,11 +213,11 @@ async def _start_fence(what: str, session: psycopg.AsyncConnection[Any], setting
 async def _reach(settings: Settings) -> list[Finding]:
     found = []
     for name, endpoints, remedy in (
-        ("peer's supervisor", tuple(map(config.split_endpoint, settings.link.peer)), "start it, or open the port"),
+        ("peer's supervisor", tuple(map(split_endpoint, settings.link.peer)), "start it, or open the port"),
         ("peer's Postgres", settings.postgres.peer_endpoints(), "start it, or open the port and listen_addresses"),
         (
             "witness",
-            tuple(map(config.split_endpoint, settings.probes.witnesses)),
+            tuple(map(split_endpoint, settings.probes.witnesses)),
             "a witness that never answers proves nothing",
         ),
     ):

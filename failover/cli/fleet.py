@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,12 +43,14 @@ def fleet(
 async def _listen(mqtt: config.MqttSection, wait_s: float | None) -> None:
     from failover.adapters.clock import SystemClock  # noqa: PLC0415 - parts that only this command needs
     from failover.adapters.mqtt import Broker  # noqa: PLC0415
-    from failover.broker import connection  # noqa: PLC0415
     from failover.fleet import NODES_MAX, Fleet  # noqa: PLC0415
+    from failover.parts import connection  # noqa: PLC0415
 
     clock = SystemClock()
     seen = Fleet(mqtt.prefix)
-    settings = connection(mqtt, f"kine-failover-fleet-{clock.new_id()[:12]}", None, incoming_max=2 * NODES_MAX)
+    settings = replace(
+        connection(mqtt), client=f"kine-failover-fleet-{clock.new_id()[:12]}", incoming_max=2 * NODES_MAX
+    )
     broker = Broker(settings, clock, [seen])
     task = asyncio.create_task(broker.run())
     try:

@@ -15,7 +15,7 @@ import typer
 from failover import __version__, config
 from failover.cli import ask, divergence, doctor, fleet, postgres_setup, setup
 from failover.cli.outcome import NO_ANSWER, REFUSED, USAGE, RefusedError, UnreachableError
-from failover.config import ConfigError
+from failover.errors import ConfigError
 from failover.ports import PortError
 
 cli = typer.Typer(

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from failover import config, secrets
 from failover.adapters import postgres_setup as rendered
 from failover.cli.outcome import RefusedError
+from failover.endpoints import is_loopback, split_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,14 +71,14 @@ def of(settings: Settings, data: Path, os_user: str) -> rendered.Setup:
     """Return what the configuration says of this node's Postgres."""
     postgres, kine = settings.postgres, settings.kine
     own = conninfo_to_dict(postgres.own.get_secret_value())
-    listen = tuple(dict.fromkeys(config.split_endpoint(one)[0] for one in settings.link.listen))
+    listen = tuple(dict.fromkeys(split_endpoint(one)[0] for one in settings.link.listen))
     return rendered.Setup(
         database=str(own.get("dbname", "kine")),
         supervisor=str(own.get("user", "kine_failover")),
         kine_role=postgres.kine_role,
         os_user=os_user,
         data=data,
-        listen=tuple(one for one in listen if not config.is_loopback(one)),
+        listen=tuple(one for one in listen if not is_loopback(one)),
         own=_hosts(kine.own.get_secret_value()),
         peer=_hosts(postgres.peer.get_secret_value()),
         supervisor_password=_secret(postgres.password_file),

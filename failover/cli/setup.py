@@ -15,6 +15,7 @@ from failover.adapters.front import haproxy
 from failover.cli.outcome import RefusedError
 from failover.core.model import Durable, Kind, LineageEntry, Role
 from failover.core.terms import next_term
+from failover.endpoints import is_loopback, split_endpoint
 
 if TYPE_CHECKING:
     from failover.config import Settings
@@ -74,10 +75,10 @@ def front(
     """Print a configuration for HAProxy in front of this node's Kine, for clients that need TCP."""
     settings = config.load(file)
     try:
-        places = [config.split_endpoint(config.check_endpoint(one)) for one in listen or ["127.0.0.1:2379"]]
+        places = [split_endpoint(config.check_endpoint(one)) for one in listen or ["127.0.0.1:2379"]]
     except ValueError as error:
         raise RefusedError(str(error)) from None
-    if authority is None and not all(config.is_loopback(host) for host, _ in places):
+    if authority is None and not all(is_loopback(host) for host, _ in places):
         raise RefusedError("beyond loopback the front needs --certificate and --authority: it asks clients for theirs")
     socket = settings.node.run_dir / "kine.sock"
     typer.echo(haproxy(socket, places, certificate=certificate, authority=authority), nl=False)
@@ -85,12 +86,14 @@ def front(
 
 async def _init(settings: Settings) -> None:
     from failover import app  # noqa: PLC0415 - a part that only some commands need
+    from failover.parts import parts_of  # noqa: PLC0415
 
+    parts = parts_of(settings)
     clock, node = SystemClock(), settings.node.number
-    store = app.state_file(settings)
+    store = app.state_file(parts)
     if store.load() is not None:
         raise RefusedError(f"{store.path} says that this node belongs to a pair already; nothing was changed")
-    postgres = app.own_postgres(settings)
+    postgres = app.own_postgres(parts)
     term = next_term(0, node)
     try:
         await postgres.found(LineageEntry(clock.new_id(), term, node, Kind.LEAD, "init", time.time_ns() // 1000, 0, 0))
@@ -101,14 +104,16 @@ async def _init(settings: Settings) -> None:
 
 async def _join(settings: Settings, *, replace: bool) -> None:
     from failover import app  # noqa: PLC0415 - a part that only some commands need
+    from failover.parts import parts_of  # noqa: PLC0415
 
-    store = app.state_file(settings)
+    parts = parts_of(settings)
+    store = app.state_file(parts)
     if not replace and store.load() is not None:
         raise RefusedError(
             f"{store.path} says that this node belongs to a pair already; nothing was changed. "
             "`--replace` gives that identity up, and the leader's copy takes its data's place"
         )
-    postgres = app.own_postgres(settings)
+    postgres = app.own_postgres(parts)
     try:
         await postgres.prepare()
         await store.save(Durable(settings.node.cluster, settings.node.number, SystemClock().new_id()))

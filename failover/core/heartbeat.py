@@ -6,16 +6,26 @@ message. Another version or another cluster's node gets one clear line, and noth
 
 from __future__ import annotations
 
-import json
-
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from failover.core.model import Heartbeat
 
 VERSION = 1
 BYTES_MAX = 256 * 1024  # a lineage excerpt has at most some forty rows
 
-_ADAPTER = TypeAdapter(Heartbeat)
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+class _Envelope(msgspec.Struct):
+    v: int
+    heartbeat: Heartbeat
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+_DECODER = msgspec.json.Decoder(_Envelope)
+_ENCODER = msgspec.json.Encoder()
 
 
 class RefusedError(Exception):
@@ -24,7 +34,7 @@ class RefusedError(Exception):
 
 def encode(heartbeat: Heartbeat) -> bytes:
     """Return the heartbeat as bytes."""
-    return b'{"v":%d,"heartbeat":%s}' % (VERSION, _ADAPTER.dump_json(heartbeat))
+    return _ENCODER.encode(_Envelope(VERSION, heartbeat))
 
 
 def decode(raw: bytes | str, *, cluster: str, own_node: int) -> Heartbeat:
@@ -32,20 +42,14 @@ def decode(raw: bytes | str, *, cluster: str, own_node: int) -> Heartbeat:
     if len(raw) > BYTES_MAX:
         raise RefusedError(f"a message of {len(raw)} bytes, more than {BYTES_MAX}")
     try:
-        envelope = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise RefusedError("a message that is not JSON") from None
-    if not isinstance(envelope, dict) or envelope.get("v") != VERSION:
-        said = envelope.get("v") if isinstance(envelope, dict) else None
-        raise RefusedError(
-            f"heartbeat version {str(said)[:20]}, and this node speaks {VERSION}: install the same major version on both"
-        )
-    try:
-        heartbeat = _ADAPTER.validate_json(json.dumps(envelope.get("heartbeat")), strict=True)
-    except (ValidationError, RecursionError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
-        where = ".".join(str(part) for part in first["loc"])
-        raise RefusedError(f"a heartbeat whose {where or 'content'} is wrong: {first['msg']}") from None
+        version = _VERSION.decode(raw).v
+        if version != VERSION:
+            raise RefusedError(
+                f"heartbeat version {version}, and this node speaks {VERSION}: install the same major version on both"
+            )
+        heartbeat = _DECODER.decode(raw).heartbeat
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError(f"a message that is no heartbeat: {' '.join(str(error).split())[:200]}") from None
     if heartbeat.cluster != cluster:
         raise RefusedError(
             f"a node of another cluster ({heartbeat.cluster[:40]!r}, this one is {cluster!r}): check the peer's address"

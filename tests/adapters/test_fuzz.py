@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from failover import config
 from failover.adapters.state_file import StateFile
 from failover.core import heartbeat as wire
+from failover.errors import ConfigError
 from failover.ports import PortError
 
 JSON = st.recursive(
@@ -54,5 +55,5 @@ def test_configurations(raw: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         path.write_bytes(raw)
-        with contextlib.suppress(config.ConfigError):
+        with contextlib.suppress(ConfigError):
             config.load(path)

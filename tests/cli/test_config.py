@@ -10,6 +10,7 @@ import pytest
 
 from failover import config
 from failover.core.timing import FAST
+from failover.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def test_the_environment_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )  # fmt: skip
 def test_an_error_names_file_key_value_and_remedy(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     path = write(tmp_path, GOOD.replace(*change, 1))
-    with pytest.raises(config.ConfigError) as refused:
+    with pytest.raises(ConfigError) as refused:
         config.load(path)
     assert str(path) in str(refused.value)
     assert said in str(refused.value)

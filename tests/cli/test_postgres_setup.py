@@ -8,7 +8,7 @@ import pytest
 
 from failover import config, secrets
 from failover.cli.main import main
-from failover.config import ConfigError
+from failover.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
