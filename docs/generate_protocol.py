@@ -68,6 +68,11 @@ def protocol_page() -> str:
         needs = dict(plan.needs)
         for number, step in enumerate(plan.steps, 1):
             lines.append(f"{number}. `{step}`" + (f" (needs {needs[step]})" if step in needs else ""))
+        if plan.point_of_no_return is not None:
+            lines += [
+                "",
+                f"Just before `{plan.point_of_no_return}` the rule is asked again, with all that has come in by then.",
+            ]
         undone = ", ".join(f"`{step}`" for step in plan.undo)
         lines += [
             "",

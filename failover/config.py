@@ -205,6 +205,11 @@ class TimingSection(Section):
         None, gt=0, description="a loop that did not run for so long starts its deadlines again"
     )
     probe_gap_s: float | None = Field(None, gt=0, description="between two rounds of probes")
+    retry_max_s: float = Field(
+        5.0,
+        ge=0.2,
+        description="a plan that fails again and again waits 0.2 s, then twice as long, up to this",
+    )
 
     def timing(self) -> Timing:
         """Return the deadlines in force."""

@@ -116,6 +116,7 @@ def parts_of(settings: Settings) -> Parts:
             policy=Policy(settings.policy.mode, settings.policy.step_down_when_isolated),
             split=settings.policy.split,
             preferred_node=settings.policy.preferred_node,
+            retry_max_s=settings.timing.retry_max_s,
         ),
         api=_api(settings),
         archive=Limits(settings.archive.total_mib << 20, settings.archive.count),

@@ -96,6 +96,7 @@ def read(seen: Observation, timing: Timing, policy: Policy) -> Cell:
     worth = own_worth(seen, timing)
     peer = peer_view(seen, worth, timing)
     alone_by_choice = seen.role is Role.LEADER and not policy.step_down_when_isolated
+    ordered = seen.role is Role.PROMOTING and seen.ordered
     return Cell(
         role=seen.role,
         peer=peer,
@@ -103,8 +104,8 @@ def read(seen: Observation, timing: Timing, policy: Policy) -> Cell:
         worth=worth,
         postgres=own_postgres(seen),
         stream=stream(seen, timing, policy),
-        paused=seen.paused,
-        isolated=seen.isolated and peer not in HEARD and not alone_by_choice,
+        paused=seen.paused and not ordered,
+        isolated=seen.isolated and peer not in HEARD and not alone_by_choice and not ordered,
     )
 
 

@@ -54,6 +54,7 @@ class Observation:
     fenced_fully: bool = False  # leader: the fence that began this leadership was a full one
     isolated: bool = False  # the witnesses that worked lately are gone
     paused: bool = False
+    ordered: bool = False  # by an operator, who takes the responsibility: the promotion under way
     request: Request | None = None
     switching: SwitchPhase | None = None
     disk_nearly_full: bool = False

@@ -57,6 +57,7 @@ class Plan:
     why: str
     needs: tuple[tuple[Step, str], ...] = ()
     undo: tuple[Step, ...] = ()  # executed when a step fails
+    point_of_no_return: Step | None = None  # before it the rule is asked again, with all that has been heard by then
 
 
 REOPENING = (Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS)
@@ -75,6 +76,7 @@ PROMOTE = Plan(
         (Step.OPEN, "the lineage row: it says under which term the database is opened; waits as the row says"),
         (Step.SERVE, "an open database, else Kine retries for seconds"),
     ),
+    point_of_no_return=Step.LEAD,
 )
 REOPEN = Plan(
     "reopen",

@@ -75,6 +75,7 @@ D, P, R, W = Decision, Peer, Relation, Worth
 
 NOBODY_LEADS = frozenset({P.STARTS, P.FOLLOWS, P.HANDS_OVER})
 NO_RIVAL = _but(P.LEADS, P.PROMOTES)
+GONE = frozenset({P.REFUSED, P.SILENT})
 CONTAINED = frozenset({R.BEHIND, R.EQUAL_MINE, R.EQUAL_THEIRS})
 UP = _but(Postgres.DOWN)
 FIT = _but(W.UNFIT)
@@ -120,7 +121,13 @@ STARTING = (
     _rule("start/promoting", S, D.WAIT, "the peer is about to lead",
           postgres=NOT_OPEN, peer=P.PROMOTES, relation=_but(R.STRANGER)),
     _rule("start/ahead", S, D.PROMOTE, "nobody leads and this history contains the peer's",
-          postgres=NOT_OPEN, peer=NOBODY_LEADS, relation=R.AHEAD, worth=FIT),
+          postgres=NOT_OPEN, peer=NOBODY_LEADS, relation=R.AHEAD, worth=FIT - {W.SOLE}),
+    _rule("start/ahead-own", S, D.REOPEN,
+          "nobody leads, and the newest leadership is this node's own: it goes on in it, however often it has to begin",
+          postgres=Postgres.CLOSED, peer=NOBODY_LEADS, relation=R.AHEAD, worth=W.SOLE),
+    _rule("start/ahead-outranked", S, D.PROMOTE,
+          "the newest leadership is this node's own, and fenced by a term that is not below: take another (R19)",
+          postgres=Postgres.OUTRANKED, peer=NOBODY_LEADS, relation=R.AHEAD, worth=W.SOLE),
     _rule("start/ahead-unfit", S, D.WAIT, "data that is not whole never leads (I6)",
           postgres=NOT_OPEN, peer=NOBODY_LEADS, relation=R.AHEAD, worth=W.UNFIT),
     _rule("start/equal-led-last", S, D.REOPEN, "equal histories: the last leader goes on as it was, waits and all",
@@ -140,7 +147,15 @@ STARTING = (
     _rule("start/unsure", S, D.WAIT, "the peer gets its time to answer",
           postgres=NOT_OPEN, peer=P.UNSURE),
     _rule("start/lost", S, D.PROMOTE, "the peer stayed away for as long as data of this worth must wait (R3)",
-          postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=False, isolated=False),
+          postgres=NOT_OPEN, peer=LOST, worth=FIT - {W.SOLE}, paused=False, isolated=False),
+    _rule("start/lost-own", S, D.REOPEN,
+          "the peer stayed away, and the newest leadership is this node's own: it goes on in it, however often it has to begin",
+          postgres=Postgres.CLOSED, peer=GONE, worth=W.SOLE, paused=False, isolated=False),
+    _rule("start/lost-half", S, D.PROMOTE, "the peer's Postgres lives: it is fenced before this node leads on",
+          postgres=Postgres.CLOSED, peer=P.HALF, worth=W.SOLE, paused=False, isolated=False),
+    _rule("start/lost-outranked", S, D.PROMOTE,
+          "the newest leadership is this node's own, and fenced by a term that is not below: take another (R19)",
+          postgres=Postgres.OUTRANKED, peer=LOST, worth=W.SOLE, paused=False, isolated=False),
     _rule("start/lost-unfit", S, D.WAIT, "data that is not whole never leads (I6)",
           postgres=NOT_OPEN, peer=LOST, worth=W.UNFIT),
     _rule("start/lost-paused", S, D.WAIT, "a paused pair changes no role (I10)",
@@ -278,8 +293,14 @@ PROMOTING = (
           postgres=UP, peer=P.LEADS, relation=frozenset({R.BEHIND, R.PARTED})),
     _rule("promote/go-on", Role.PROMOTING, D.CARRY_ON, "the plan goes on",
           postgres=UP, peer=P.LEADS, relation=_but(R.BEHIND, R.PARTED)),
+    _rule("promote/isolated", Role.PROMOTING, D.START_OVER, "this node is the one that is cut off after all",
+          postgres=UP, peer=_but(P.LEADS), isolated=True),
+    _rule("promote/paused", Role.PROMOTING, D.START_OVER, "a pause stops a promotion that has not led yet (R18)",
+          postgres=UP, peer=LOST, isolated=False, paused=True),
     _rule("promote/alone", Role.PROMOTING, D.CARRY_ON, "the plan goes on",
-          postgres=UP, peer=_but(P.LEADS)),
+          postgres=UP, peer=LOST, isolated=False, paused=False),
+    _rule("promote/peer-follows", Role.PROMOTING, D.CARRY_ON, "the plan goes on: nobody else leads",
+          postgres=UP, peer=_but(P.LEADS, *LOST), isolated=False),
 )
 RESYNCING = (
     _rule("resync/go-on", Role.RESYNCING, D.CARRY_ON, "the plan goes on",

@@ -55,7 +55,7 @@ PLAN_OF = {
 # What may break into a plan of a leader that is under way; every other decision waits for its end.
 BREAKS_IN = frozenset({Decision.YIELD, Decision.SUSPEND, Decision.HAND_OVER, Decision.START_OVER, Decision.RESOLVE})
 RETRY_MIN_S = 0.2
-RETRY_MAX_S = 5.0
+READ_AGAIN_S = 0.001  # a few rounds of the event loop: what the sockets hold is taken in
 CLOCK_JUMP_US = 500_000
 
 
@@ -70,6 +70,15 @@ class NodeSettings:
     look_s: float = 0.2  # between two looks at a healthy own Postgres
     look_trouble_s: float = 0.03  # while it is down
     probe_world_s: float = 1.0  # isolation, disk, Kine's revision
+    retry_max_s: float = 5.0  # between two tries of what fails again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When what a rule asks for may be tried again after it has failed."""
+
+    at_s: float
+    wait_s: float
 
 
 class Node:
@@ -94,9 +103,7 @@ class Node:
         self._heard = asyncio.Event()
         self._look_now = asyncio.Event()
         self._move_kine = asyncio.Event()
-        self._retry_at_s = NEVER
-        self._retry_s = RETRY_MIN_S
-        self._failed: str | None = None
+        self._retries: dict[str, Retry] = {}  # by the name of the rule whose plan failed
         self._refused: str | None = None
         self._wall_minus_boot_us: int | None = None
         self._last_tick_s = NEVER
@@ -379,7 +386,8 @@ class Node:
             await self._stop_running()
             self.wake()
             return
-        if self.ports.clock.now_s() < self._retry_at_s and self._failed == rule.name:
+        retry = self._retries.get(rule.name)
+        if retry is not None and self.ports.clock.now_s() < retry.at_s:
             return
         self._act(seen, cell, rule)
 
@@ -390,6 +398,8 @@ class Node:
             task.cancel()
         await asyncio.wait({task})
         self.running = None
+        if not task.cancelled():
+            task.result()  # what no step may raise ends this run: its role would be stuck
 
     async def _keep_word(self, seen: Observation) -> None:
         """Renounce by itself, durably, before anything else is decided (R5)."""
@@ -477,6 +487,7 @@ class Node:
             self.memory.timings.detection[str(self.cell.peer)].took(silent_s)
         if plan.role is not None:
             self.memory.role = plan.role
+        self.memory.ordered = errand.ordered
         task = asyncio.ensure_future(self._execute(plan, errand))
         self.running = (plan, decision, task)
         task.add_done_callback(lambda _: self.wake())
@@ -487,6 +498,8 @@ class Node:
             for step in plan.steps:
                 self.step = f"{plan.name}/{step}"
                 began_s = self.ports.clock.now_s()
+                if step is plan.point_of_no_return:
+                    await self._ask_again()
                 await self.steps.do(step, errand)
                 timings.steps[plan.name, str(step)].took(self.ports.clock.now_s() - began_s)
         except PortError as error:
@@ -495,12 +508,20 @@ class Node:
             await self._fail(plan, errand, "something more urgent came in between")
             raise
         else:
-            self._failed, self._retry_s = None, RETRY_MIN_S
+            self._retries.pop(errand.rule, None)
             timings.plans[plan.name].took(self.ports.clock.now_s() - plan_began_s)
             await self._arrive(plan)
         finally:
             self.step = None
             self.memory.switching = None
+            self.memory.ordered = False
+
+    async def _ask_again(self) -> None:
+        """Read what has come in, and give the plan up where the rules would stop it now. Raises PortError."""
+        await self.ports.clock.sleep(READ_AGAIN_S)
+        rule = decide(read(self.observe(), self.settings.timing, self.settings.policy))
+        if rule.decision in BREAKS_IN:
+            raise PortError(f"it does not hold any more: {rule.why} ({rule.name})")
 
     async def _arrive(self, plan: Plan) -> None:
         if self.memory.role is not plan.then:
@@ -516,9 +537,7 @@ class Node:
         log.warning("plan failed", plan=plan.name, step=self.step, error=error)
         self.memory.timings.failures[plan.name] += 1
         self.ports.history.append("plan_failed", f"{self.step}: {error}", rule=errand.rule)
-        self._failed = errand.rule
-        self._retry_at_s = self.ports.clock.now_s() + self._retry_s
-        self._retry_s = min(RETRY_MAX_S, self._retry_s * 2)
+        self._back_off(errand.rule)
         # A word that was given stands: nothing that came before it is undone.
         handed_over = Step.HAND_OVER in plan.steps and self.memory.hand_over is not None
         if plan.undo and not handed_over:
@@ -529,6 +548,17 @@ class Node:
                     log.warning("undo failed", step=str(step), error=str(again))
         if not handed_over:
             self._become(plan.failed, error)
+
+    def _back_off(self, rule: str) -> None:
+        """Let the next try of what this rule asks for wait, twice as long each time.
+
+        Whatever succeeds in between says nothing about it, but a rule that has not failed for long begins anew.
+        """
+        now_s, longest_s = self.ports.clock.now_s(), self.settings.retry_max_s
+        before = self._retries.get(rule)
+        fresh = before is None or now_s - before.at_s > 2 * longest_s
+        wait_s = RETRY_MIN_S if before is None or fresh else min(longest_s, before.wait_s * 2)
+        self._retries[rule] = Retry(now_s + wait_s, wait_s)
 
     # ---- Kine --------------------------------------------------------------------------------------------------
 

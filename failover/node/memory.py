@@ -97,6 +97,8 @@ class Memory:
     peer_pause_ends_s: float = NEVER
     progress: Progress | None = None
     halted: str | None = None  # what a person has to do
+    ordered: bool = False  # the promotion under way, by an operator
+    taken_term: int = -1  # the term that this run took last; nobody has led in it while no lineage row says so
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -143,6 +145,7 @@ class Memory:
             fenced_fully=self.fenced_fully,
             isolated=self.isolated,
             paused=self.durable.paused_until_us > wall_us or self.peer_pause_ends_s > now_s,
+            ordered=self.ordered,
             request=self.request,
             switching=self.switching,
             disk_nearly_full=self.disk_nearly_full,

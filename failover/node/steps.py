@@ -116,13 +116,32 @@ class Steps:
             lambda: self.memory.heard is not None and self.memory.heard.heartbeat.frozen, "the peer to freeze its Kine"
         )
 
-    async def _take_term(self, _: Errand) -> None:
+    async def _take_term(self, errand: Errand) -> None:
         seen = self.memory.heard.heartbeat.term if self.memory.heard is not None else 0
         highest = max(self.memory.durable.highest_term, seen)
+        known = -1
         if self.memory.postgres is not None:
-            highest = max(highest, self.memory.postgres.fence_term, *(row.term for row in self.memory.postgres.lineage))
-        await self.save(highest_term=next_term(highest, self.memory.me))
+            known = max(self.memory.postgres.fence_term, *(row.term for row in self.memory.postgres.lineage))
+        highest = max(highest, known)
+        # A try that failed leaves its term behind: it serves again as long as nobody has led or been fenced in it.
+        unused = highest == self.memory.taken_term > known
+        if not unused and (errand.acceptance is not None or not self._begun(highest)):
+            await self.save(highest_term=next_term(highest, self.memory.me))
+            self.memory.taken_term = self.memory.durable.highest_term
         self._say()
+
+    def _begun(self, term: int) -> bool:
+        """Whether this node's data ends with a leadership of its own in `term`, and nothing was written under it.
+
+        A promotion that failed after its transaction is then begun again in the same row, so that trying for hours adds
+        neither terms nor rows. Its fence must have been a full one, and by this run: any other is not good for ever.
+        """
+        status = self.memory.postgres
+        if status is None or not status.lineage or not self.memory.fenced_fully:
+            return False
+        head = status.lineage[-1]
+        own = head.node == self.memory.me and head.kind is Kind.LEAD and head.term == term
+        return own and status.fence_term < term and status.visible_revision == head.first_revision
 
     async def _fence_peer(self, errand: Errand) -> None:
         """Only where the old leader's Postgres lives: elsewhere there is nobody to fence, and no time to lose."""
@@ -153,6 +172,9 @@ class Steps:
                 seen, errand.worth, self.policy.mode,
                 drained=self._drained, ordered=errand.ordered, served_revision=self.memory.served_revision,
             )  # fmt: skip
+            if self._begun(self.memory.durable.highest_term):
+                self._lead_on()
+                return
         await self._write_lead(Kind.LEAD, fence, errand, absorbs=None)
 
     async def _absorb(self, errand: Errand) -> None:
@@ -164,6 +186,9 @@ class Steps:
         await self._write_lead(Kind.VERDICT, fence, errand, absorbs=errand.acceptance.verdict.loser_head)
 
     async def _write_lead(self, kind: Kind, fence: Fence, errand: Errand, *, absorbs: str | None) -> None:
+        heard = self.memory.heard
+        if heard is not None and heard.heartbeat.term > self.memory.durable.highest_term:
+            await self._take_term(errand)  # seen since this plan took its own (R15)
         row = self._row(
             kind, f"{errand.rule}: {errand.why}; {fence.why}", provisional=fence.provisional, absorbs=absorbs
         )
@@ -171,14 +196,18 @@ class Steps:
         written = await self.ports.postgres.lead(order)
         await self._look()  # before the role is said: a leader whose own row is not seen yet would yield
         self.memory.fenced_fully = fence.full
-        self.memory.role = Role.LEADER
-        self.memory.hand_over = None
-        self.memory.ghosts_under = None
-        self._say()
+        self._lead_on()
         self.ports.history.append(
             "leads", f"leads in term {row.term}: {errand.why}", term=row.term, fence="full" if fence.full else "light",
             provisional=fence.provisional, why=fence.why, first_revision=written.first_revision, rule=errand.rule,
         )  # fmt: skip
+
+    def _lead_on(self) -> None:
+        """Say that this node leads, under the row that its data ends with."""
+        self.memory.role = Role.LEADER
+        self.memory.hand_over = None
+        self.memory.ghosts_under = None
+        self._say()
 
     def _margin(self, fence: Fence) -> int:
         """Revisions to leave out: what the old leader may have given to clients since its last message, bounded."""

@@ -29,6 +29,7 @@ OVERLAPPING_FAULTS = 7
 GAPS_S = (0.02, 0.1, 0.3, 0.6, 1.0, 3.0)
 WRITES_AGAIN_S = 25.0
 IN_SYNC_S = 120.0
+RESUMED_S = 0.5  # after the last mend a patient operator looks whether a pause is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,9 @@ async def overlapping(pair: SimPair, events: Sequence[Event]) -> None:
         FAULTS[event.fault].mend(pair, event.node)
     for node in (0, 1):
         pair.start(node)
+    await pair.quiet(RESUMED_S)
+    for node in (0, 1):
+        pair.resume(node)  # a supervisor that was killed over it has not heard of the end of a pause
     await pair.until_in_sync(IN_SYNC_S)
     await pair.verify(split=True)
 
