@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from lab import checker
-from lab.linearizable import broken_links, complaints
+from lab.contended import Outcome
+from lab.linearizable import broken_links, complaints, vanished
 
 if TYPE_CHECKING:
     from chaos.play import Play
@@ -24,11 +25,11 @@ async def judge(play: Play) -> None:
     rows = await clients.until_quiet()
     newest = max((row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/")), default=0)
     await asyncio.gather(*(watcher.until_seen(newest) for watcher in clients.watchers))
-    archived = await asyncio.to_thread(clients.archived)
+    archived = await asyncio.to_thread(clients.archived_rows)
     split = both_led(play)
     if split and not play.may_lose_to_archive():
         result.complaints.append("both nodes led, and no fault that was struck may do that")
-    judge_writes(play, rows, archived, split=split)
+    judge_writes(play, rows, frozenset(key for key, _ in archived), split=split)
     result.complaints += checker.check([] if split else clients.writes, clients.watchers, rows).complaints
     written = {
         row[checker.ID]: (row[checker.NAME], bytes(row[checker.VALUE] or b""))
@@ -37,8 +38,12 @@ async def judge(play: Play) -> None:
     }
     before = {row[checker.ID]: row[PREVIOUS] for row in rows}
     result.complaints += broken_links({one: (*change, before[one]) for one, change in written.items()})
-    if not split:
-        operations = [one for each in play.contended for one in each.operations]
+    operations = [one for each in play.contended for one in each.operations]
+    if split:
+        swaps = [one for one in operations if one.is_write and one.outcome is Outcome.DONE]
+        result.counts["archived_swaps"] = sum((one.key, one.value) in archived for one in swaps)
+        result.complaints += vanished(operations, archived | frozenset(written.values()))
+    else:
         result.complaints += complaints(operations, written)
 
 

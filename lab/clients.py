@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -81,12 +82,20 @@ class Clients:
 
     def archived(self) -> frozenset[str]:
         """Return the keys of every row in an archive of either node."""
-        keys = set()
+        return frozenset(key for key, _ in self.archived_rows())
+
+    def archived_rows(self) -> frozenset[tuple[str, bytes]]:
+        """Return key and value of every row in an archive of either node."""
+        rows = set()
         for node in self.pair.nodes:
             archive = Archive(node.state_dir / "archives")
             for name in archive.names():
-                keys |= {line["key"] for line in archive.read(name) if line["type"] == "row"}
-        return frozenset(keys)
+                rows |= {
+                    (line["key"], base64.b64decode(line["value"] or b""))
+                    for line in archive.read(name)
+                    if line["type"] == "row"
+                }
+        return frozenset(rows)
 
     async def until_quiet(self) -> list[tuple[Any, ...]]:
         """Return the rows once they stay as they are: a write whose client has given up may still arrive."""

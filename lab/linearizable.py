@@ -88,6 +88,20 @@ def _name(placed: Placed) -> str:
     return f"{what} of revision {placed.place[0]} through {placed.operation.client}"
 
 
+def vanished(operations: Iterable[Operation], kept: frozenset[tuple[str, bytes]]) -> list[str]:
+    """Say which values clients were told to be there, written or read, and are kept nowhere: a line for each.
+
+    `kept` is key and value of each change in the table and in the archives. It is what holds after a split too, when
+    each side went on in an order of its own.
+    """
+    said = []
+    for one in operations:
+        if one.outcome is Outcome.DONE and one.value and (one.key, one.value) not in kept:
+            what = "was acknowledged" if one.is_write else "was read"
+            said.append(f"{one.key}: {one.value[-40:]!r} {what} through {one.client} and is in no table and no archive")
+    return said
+
+
 def broken_links(written: Mapping[int, tuple[str, bytes, int]]) -> list[str]:
     """Each change of a key must be made over the one before it, and count or append just once.
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.contended import Kind, Operation, Outcome
-from lab.linearizable import broken_links, complaints
+from lab.linearizable import broken_links, complaints, vanished
 
 KEY = "/registry/contended/x/register"
 
@@ -44,6 +44,13 @@ def test_a_write_without_an_answer_may_happen_late_or_never() -> None:
 
 def test_a_value_read_before_it_was_asked_for_is_found() -> None:
     assert complaints([write("one", 5, 6, 5), read("one", 1, 2, 5)], {5: (KEY, b"one")})
+
+
+def test_after_a_split_what_was_told_is_in_a_table_or_an_archive() -> None:
+    history = [write("one", 0, 1, 5), read("two", 2, 3, 5), write("open", 0, None, None)]
+    assert vanished(history, frozenset({(KEY, b"one"), (KEY, b"two")})) == []
+    said = vanished(history, frozenset({("/another/key", b"one")}))
+    assert ["was acknowledged" in said[0], "was read" in said[1], len(said)] == [True, True, 2]
 
 
 def test_a_wrong_revision_in_an_answer_is_found() -> None:
