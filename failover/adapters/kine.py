@@ -245,25 +245,35 @@ class KineProcess:
 
     async def _ask_on(self) -> None:
         """Ask the Kine behind the symlink again and again: its newest revision, and whether it answers at all."""
-        while True:
-            await asyncio.sleep(self._settings.canary_s)
-            current = self._current
-            if current is None or current.frozen:
-                continue
-            client = EtcdClient(f"unix://{current.socket}")
-            began_s = time.monotonic()
-            try:
-                answer = await client.get(CANARY_KEY, timeout_s=self._settings.answer_s)
-            except EtcdError as error:
-                if current is self._current and not current.frozen:
-                    self._failures += 1
-                    log.warning("Kine does not answer", target=str(current.target), error=str(error))
-            else:
-                self._revision = max(self._revision, answer.revision)
-                self._failures = 0
-                self._answer_s = time.monotonic() - began_s
-            finally:
-                client.close()
+        asked: Running | None = None
+        with contextlib.ExitStack() as connection:
+            while True:
+                await asyncio.sleep(self._settings.canary_s)
+                current = self._current
+                if current is None or current.frozen:
+                    asked = None
+                    continue
+                if current is not asked:
+                    connection.close()
+                    asked, client = current, EtcdClient(f"unix://{current.socket}")
+                    connection.callback(client.close)
+                if not await self._ask(current, client):
+                    asked = None  # the next question goes over a new connection
+
+    async def _ask(self, current: Running, client: EtcdClient) -> bool:
+        """Return whether it answered."""
+        began_s = time.monotonic()
+        try:
+            answer = await client.get(CANARY_KEY, timeout_s=self._settings.answer_s)
+        except EtcdError as error:
+            if current is self._current and not current.frozen:
+                self._failures += 1
+                log.warning("Kine does not answer", target=str(current.target), error=str(error))
+            return False
+        self._revision = max(self._revision, answer.revision)
+        self._failures = 0
+        self._answer_s = time.monotonic() - began_s
+        return True
 
     def _record(self, one: Running | None) -> None:
         """Keep for the next supervisor what runs; losing it only costs that Kine is started anew."""
