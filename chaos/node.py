@@ -172,7 +172,7 @@ free_min_mib = 40
         """Start `kine-failover run`."""
         self.machine.start(
             [sys.executable, "-m", SUPERVISOR_PROGRAM, "--config", str(self.config)],
-            self.log, env={"PYTHONPATH": str(REPOSITORY)},
+            self.log, env={"PYTHONPATH": f"{REPOSITORY / 'chaos' / 'clock'}:{REPOSITORY}"},
         )  # fmt: skip
 
     def supervisor_runs(self) -> bool:

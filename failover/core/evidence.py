@@ -63,6 +63,7 @@ class Stream(StrEnum):
     FLOWING = "flowing"
     READY = "ready"  # leader: the follower streams and says that it is ready to be in sync
     STUCK = "stuck"  # leader: a commit waits for longer than degrade_after
+    UNANSWERED = "unanswered"  # leader: stuck, and the lease of the follower that was asked to renounce has ended
     RENOUNCED = "renounced"  # leader: the follower has given in_sync up
     GHOSTS = "ghosts"  # leader, promoted lightly: the old leader had rows that this data lacks
     CRAMPED = "cramped"  # leader: in sync, and its own disk is nearly full
@@ -203,12 +204,20 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
         if heard is not None and heard.renounced == head:
             return Stream.RENOUNCED
         if status.oldest_wait_s > timing.degrade_after_s:
-            return Stream.STUCK
+            return Stream.UNANSWERED if _lease_has_ended(seen, timing) else Stream.STUCK
         return Stream.CRAMPED if seen.disk_nearly_full else Stream.FLOWING
     ready = heard is not None and heard.ready_for == head and heard.role is Role.FOLLOWER
     streams = status.standby is not None and status.standby.streaming
     wanted = policy.mode is Mode.ZERO_LOSS
     return Stream.READY if ready and streams and wanted else Stream.FLOWING
+
+
+def _lease_has_ended(seen: Observation, timing: Timing) -> bool:
+    """Whether the follower's lease has ended although it is heard: it was asked to renounce, and nothing extends it since.
+
+    Its answer has to be durable first, and its disk may be what hangs.
+    """
+    return seen.asks_renounce and seen.now_s - max(seen.granted_s, seen.started_s) >= timing.degrade_after_s
 
 
 def peer_view(seen: Observation, worth: Worth, timing: Timing) -> Peer:

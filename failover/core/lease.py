@@ -38,9 +38,10 @@ class Lease:
         In mode `async` there is no in_sync: the lease then only says that the stream was flowing, and the fence of a
         promotion is always a full one.
         """
-        granted = heard.sync is Sync.IN_SYNC or mode is Mode.ASYNC
+        granted = (heard.sync is Sync.IN_SYNC and not heard.asks_renounce) or mode is Mode.ASYNC
         if heard.role is not Role.LEADER or not granted:
-            # A leader that says that it is alone ends the lease; a silent or restarting one leaves it to lapse.
+            # A leader that says that it is alone, or is about to be, ends the lease: an answer that has to be durable may
+            # never come (R17). A silent or restarting one leaves it to lapse.
             return Lease(voided_s=self.voided_s) if heard.role is Role.LEADER else self
         if heard.head != own_head or echoed_sent_s is None or echoed_sent_s <= self.voided_s:
             return self

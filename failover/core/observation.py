@@ -58,6 +58,8 @@ class Observation:
     request: Request | None = None
     switching: SwitchPhase | None = None
     disk_nearly_full: bool = False
+    asks_renounce: bool = False  # leader: every message says so, from the last decision on
+    granted_s: float = NEVER  # when this node last sent a message that may extend the follower's lease
     leaving: bool = False  # the machine is about to shut down
     clock_offset_us: int = 0  # node 1's wall clock minus node 0's
     clock_uncertainty_us: int = 0

@@ -203,6 +203,7 @@ FOLLOWER = (
 )
 
 NO_CLAIM = frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER})
+NO_MORE_WRITES = (Stream.STUCK, Stream.UNANSWERED)
 RIVAL_ENDS = frozenset({R.BEHIND, R.EQUAL_THEIRS})
 LEADER = (
     _rule("lead/rival-contains", L, D.YIELD, "an established leader has all of this node's history and went on (R15)",
@@ -244,9 +245,9 @@ LEADER = (
     _rule("lead/lost", L, D.GO_ALONE, "the follower's lease has ended: availability first (R5)",
           peer=frozenset({P.SILENT, P.REFUSED}), postgres=Postgres.OPEN, worth=W.SYNCED, isolated=False),
     _rule("lead/half", L, D.CARRY_ON, "the follower's Postgres still takes every write",
-          peer=P.HALF, postgres=Postgres.OPEN, worth=W.SYNCED, stream=_but(Stream.STUCK), isolated=False),
+          peer=P.HALF, postgres=Postgres.OPEN, worth=W.SYNCED, stream=_but(*NO_MORE_WRITES), isolated=False),
     _rule("lead/half-stuck", L, D.GO_ALONE, "its supervisor is silent and its Postgres takes no more writes (R17)",
-          peer=P.HALF, postgres=Postgres.OPEN, worth=W.SYNCED, stream=Stream.STUCK, isolated=False),
+          peer=P.HALF, postgres=Postgres.OPEN, worth=W.SYNCED, stream=frozenset(NO_MORE_WRITES), isolated=False),
     _rule("lead/lost-alone", L, D.CARRY_ON, "alone already",
           peer=LOST, postgres=Postgres.OPEN, worth=_but(W.SYNCED), isolated=False),
     _rule("lead/cut-off", L, D.YIELD, "this node is the one that is cut off, and the policy is to step down",
@@ -263,9 +264,13 @@ LEADER = (
           stream=Stream.RENOUNCED),
     _rule("lead/stuck", L, D.ASK_RENOUNCE, "heartbeats live, replication does not (R17)",
           peer=NO_RIVAL - LOST, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED, stream=Stream.STUCK),
+    _rule("lead/unanswered", L, D.GO_ALONE,
+          "the follower was asked to renounce, and its lease has ended without its answer: its disk may hang too (R17)",
+          peer=NO_RIVAL - LOST, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED,
+          stream=Stream.UNANSWERED),
     _rule("lead/in-sync", L, D.CARRY_ON, "in sync",
           peer=NO_RIVAL - LOST, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED,
-          stream=_but(Stream.RENOUNCED, Stream.STUCK, Stream.GHOSTS, Stream.CRAMPED)),
+          stream=_but(Stream.RENOUNCED, *NO_MORE_WRITES, Stream.GHOSTS, Stream.CRAMPED)),
     _rule("lead/cramped", L, D.SWITCH, "its disk is nearly full and the follower's is not: a full one would make Kine lie (R20)",
           peer=P.FOLLOWS, postgres=Postgres.OPEN, relation=_but(R.PARTED), worth=W.SYNCED, stream=Stream.CRAMPED,
           paused=False),
@@ -333,15 +338,12 @@ def reachable(cell: Cell) -> bool:
     """Whether the axes can have these values together; what `evidence.read` never gives is not asked of the rules."""
     if cell.isolated and cell.peer in HEARD:
         return False
-    leader_only = cell.stream in (Stream.READY, Stream.STUCK, Stream.RENOUNCED, Stream.GHOSTS, Stream.CRAMPED)
+    waited_for = cell.stream in (*NO_MORE_WRITES, Stream.RENOUNCED, Stream.CRAMPED)
+    leader_only = waited_for or cell.stream in (Stream.READY, Stream.GHOSTS)
     if cell.role is not L:
         worths = {S: _but(W.VOIDED), F: _but(W.SOLE), Role.PROMOTING: _but(W.SOLE)}
         return not leader_only and cell.worth in worths.get(cell.role, frozenset(W))
     if cell.worth not in (W.SYNCED, W.SOLE, W.UNFIT):
         return False
     in_sync = cell.worth is W.SYNCED
-    return (
-        in_sync
-        if cell.stream in (Stream.STUCK, Stream.RENOUNCED, Stream.CRAMPED)
-        else not (in_sync and cell.stream is Stream.READY)
-    )
+    return in_sync if waited_for else not (in_sync and cell.stream is Stream.READY)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from failover.core import plans
-from failover.core.evidence import LOST, Cell, Peer, Policy, Worth, peer_view, read
+from failover.core.evidence import LOST, Cell, Peer, Policy, Stream, Worth, peer_view, read
 from failover.core.lease import NEVER
 from failover.core.lineage import Relation
 from failover.core.membership import meet
-from failover.core.model import HandOver, Health, Kind, Role
+from failover.core.model import HandOver, Health, Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.core.requests import refusal
@@ -217,7 +217,10 @@ class Node:
         timing, policy = self.settings.timing, self.settings.policy
         follows = ready(seen, timing, policy)
         memory.remember_sent(memory.seq, seen.now_s, seen.wall_us, follows=follows)
-        self.ports.link.send(compose(seen, words, timing, policy))
+        heartbeat = compose(seen, words, timing, policy)
+        if heartbeat.role is Role.LEADER and heartbeat.sync is Sync.IN_SYNC and not heartbeat.asks_renounce:
+            memory.granted_s = seen.now_s
+        self.ports.link.send(heartbeat)
 
     _echo_wall_us = 0
 
@@ -371,7 +374,9 @@ class Node:
         if rule != self.rule:
             log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
         self.cell, self.rule = cell, rule
-        self.memory.asks_renounce = rule.decision is Decision.ASK_RENOUNCE
+        # Until going alone is said, a message that does not ask any more would extend the lease again.
+        unanswered = rule.decision is Decision.GO_ALONE and cell.stream is Stream.UNANSWERED
+        self.memory.asks_renounce = unanswered or rule.decision is Decision.ASK_RENOUNCE
         if rule.decision is not Decision.RESOLVE:
             self.memory.verdict = None
         elif seen.me == 1 or self.memory.verdict is None or not concerns(self.memory.verdict, seen):

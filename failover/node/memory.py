@@ -87,6 +87,7 @@ class Memory:
     switching: SwitchPhase | None = None
     hand_over: HandOver | None = None
     asks_renounce: bool = False
+    granted_s: float = NEVER
     verdict: Verdict | None = None
     ghosts_under: str | None = None
     served_revision: int = 0
@@ -149,6 +150,8 @@ class Memory:
             request=self.request,
             switching=self.switching,
             disk_nearly_full=self.disk_nearly_full,
+            asks_renounce=self.asks_renounce,
+            granted_s=self.granted_s,
             leaving=self.leaving,
             clock_offset_us=clock.offset_us if self.me == 0 else -clock.offset_us,
             clock_uncertainty_us=clock.uncertainty_us,

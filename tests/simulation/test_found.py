@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from failover.core.model import Kind, Role
+from failover.core.model import Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.node.steps import MARGIN_MAX
@@ -542,3 +542,21 @@ def test_what_no_step_may_raise_ends_the_run() -> None:
 def test_a_pause_whose_end_nobody_heard_is_ended_again() -> None:
     """Seed 2787: the end of the pause was told to a supervisor that was killed over it."""
     assert play_seed(2787).error is None
+
+
+def test_a_follower_whose_disk_hangs_does_not_hold_the_leader_up(simulate: Simulate) -> None:
+    """Found by chaos: asked to renounce it cannot make its answer durable, and its heartbeats went on (R17)."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.world.machines[1 - leader].disk_stalled = True
+        leading, node = pair.nodes[leader], pair.nodes[1 - leader]
+        assert leading is not None
+        assert node is not None
+        await pair.until("the leader to go alone", lambda: leading.memory.sync is not Sync.IN_SYNC, 10.0)
+        assert node.memory.durable.renounced is None
+        assert not node.memory.lease.runs(node.ports.clock.now_s())
+        pair.world.machines[1 - leader].disk_stalled = False
+        await pair.verify()
+
+    simulate(scenario)
