@@ -13,7 +13,7 @@ FIRST ?= 0
 SEED ?=
 SCENARIO ?=
 
-.PHONY: help setup programs chaos soak demo test test-core simulate lint bench proto docs site clean deb sbom audit
+.PHONY: help setup programs chaos soak demo test test-core simulate lint bench proto docs site clean deb pins sbom audit
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /: /'
@@ -34,7 +34,7 @@ demo: programs ## two nodes on loopback: kill, switch over, split, heal (KEEP=1 
 	@KEEP=$(KEEP) PICTURE=$(PICTURE) $(BIN)/python -m demo
 
 test: programs ## all tests, those on real Postgres and Kine included
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/compose
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/compose --ignore tests/machines
 
 test-core: $(READY) ## the tests that need no Postgres
 	@$(BIN)/python -m pytest -n 2 tests/core tests/docs tests/simulation
@@ -74,18 +74,26 @@ clean: ## remove what was generated
 deb: $(READY) ## dist/kine-failover_*.deb: unit, user, a virtual environment under /opt (same commit, same bytes)
 	@packaging/deb/build.sh
 
+pins: $(READY) ## packaging/constraints.txt anew: the newest versions that the package may hold
+	@rm -rf build/pins && $(PYTHON) -m venv build/pins && build/pins/bin/pip install --quiet --disable-pip-version-check . && \
+		{ sed -n 1p packaging/constraints.txt && build/pins/bin/pip freeze --exclude kine-failover; } >build/pins/constraints.txt && \
+		mv build/pins/constraints.txt packaging/constraints.txt && rm -rf build/pins
+
 sbom: $(READY) ## dist/sbom.json: what a release is made of, CycloneDX
-	@mkdir -p dist && $(PYTHON) -m venv dist/sbom-env && dist/sbom-env/bin/pip install --quiet . && \
+	@mkdir -p dist && $(PYTHON) -m venv dist/sbom-env && dist/sbom-env/bin/pip install --quiet --constraint packaging/constraints.txt . && \
 		$(BIN)/cyclonedx-py environment dist/sbom-env/bin/python --output-format JSON --output-file dist/sbom.json && \
 		rm -rf dist/sbom-env && echo dist/sbom.json
 
 audit: $(READY) ## known vulnerabilities of what is installed; needs the network (a database of vulnerabilities)
 	@$(BIN)/pip-audit --skip-editable
 
-.PHONY: test-compose chaos-compose compose-v2
+.PHONY: test-compose test-machines chaos-compose compose-v2
 
 test-compose: programs ## the pair of docker-compose.yml through every fault, on an engine of its own where none runs
 	@$(BIN)/python -m pytest tests/compose
+
+test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them
+	@$(BIN)/python -m pytest -s tests/machines
 
 chaos-compose: $(READY) ## a fault on the pair that `docker compose up` started: SCENARIO=kill, stop, pause, partition, ..., all
 	@$(BIN)/python -m tests.compose --scenario $(or $(SCENARIO),all)

@@ -11,15 +11,5 @@ cd /run/kine-failover
 kine-failover front --listen 127.0.0.1:2379 | sed "s/bind 127.0.0.1:/bind etcd-$number:/" >haproxy.cfg.new
 mv haproxy.cfg.new haproxy.cfg # the front may be starting
 
-# Kine ends with this container, so to stop it is to shut the machine down: leave in order first.
-kine-failover run &
-supervisor=$!
-leave() {
-  timeout 10 kine-failover leave || echo "left without order" >&2
-  kill -TERM "$supervisor"
-}
-trap leave TERM
-wait "$supervisor" || code=$?
-# The trap ends the first wait; the second one is for the supervisor's own end.
-wait "$supervisor" || code=$?
-exit "${code:-0}"
+# Kine ends with this container: to stop it is to shut the machine down.
+exec kine-failover run --ends-with-machine

@@ -33,7 +33,7 @@ from failover.parts import read
 from failover.ports import PortError, Ports
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from failover.adapters.mqtt import Broker
@@ -50,6 +50,7 @@ HISTORY = "history.jsonl"
 ARCHIVES = "archives"
 BEGIN_AGAIN_S = 1.0
 LEAVE_POLL_S = 0.02
+LEAVE_MAX_S = 8.0  # on SIGTERM; less than the unit's TimeoutStopSec
 
 
 @dataclass(slots=True)
@@ -95,12 +96,25 @@ class App:
 
     async def leave(self) -> None:
         """Leave in order before this machine ends; returns when it may end, which the service manager bounds."""
-        why = self.node.leave()
+        leaves = self.node.memory.leaving  # logind has told already, and now systemd ends this service
+        why = None if leaves else self.node.leave()
         if why is not None:
             log.warning("leadership cannot be given away", why=why)
             return
         while self._needed():
             await asyncio.sleep(LEAVE_POLL_S)
+
+    async def end(self) -> None:
+        """Leave before Kine and Postgres of this machine are ended; Kine is frozen where leadership stays here.
+
+        A Postgres that ends under a running Kine could have it acknowledge what was never written (R20).
+        """
+        try:
+            await asyncio.wait_for(self.leave(), LEAVE_MAX_S)
+        except TimeoutError:
+            log.warning("left without order", waited_s=LEAVE_MAX_S)
+        if self.node.memory.role is Role.LEADER:
+            self.node.ports.kine.freeze()
 
     def _needed(self) -> bool:
         memory, heard = self.node.memory, self.node.memory.heard
@@ -196,21 +210,34 @@ def _broker(
     return broker, relayed, {"broker": broker.answers} if parts.broker.is_witness else {}
 
 
-async def run(parts: Parts, file: Path) -> None:
-    """Run a node until SIGTERM or SIGINT; `file` is where its parts are from."""
+async def run(parts: Parts, file: Path, *, ends_with_machine: bool = False) -> None:
+    """Run a node until SIGTERM or SIGINT; `file` is where its parts are from.
+
+    On SIGTERM it leaves in order first where the machine ends: systemd says so, or `ends_with_machine` (a container).
+    """
     app = build(parts, file)
     log.info("starts", version=__version__, cluster=parts.cluster, node=parts.number)
     running = asyncio.create_task(app.run())
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    reloads: set[asyncio.Task[None]] = set()
+    asked: set[asyncio.Task[None]] = set()
 
-    def on_hangup() -> None:
-        reloads.add(task := asyncio.create_task(_reload(app)))
-        task.add_done_callback(reloads.discard)
+    async def end() -> None:
+        try:
+            if ends_with_machine or await systemd.machine_ends():
+                await app.end()
+        finally:
+            running.cancel()
 
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    def on(number: signal.Signals, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        def begin() -> None:
+            asked.add(task := asyncio.create_task(act()))
+            task.add_done_callback(asked.discard)
+
+        loop.add_signal_handler(number, begin)
+
+    on(signal.SIGTERM, end)
+    on(signal.SIGHUP, lambda: _reload(app))
+    loop.add_signal_handler(signal.SIGINT, running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await running
     log.info("ends; Kine goes on")

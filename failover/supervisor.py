@@ -41,12 +41,12 @@ from failover.ports import PortError  # noqa: E402
 
 
 def main() -> None:
-    """Have the configuration read and run until SIGTERM. The only arguments: --config FILE."""
+    """Have the configuration read and run until SIGTERM. The only arguments: --config FILE, --ends-with-machine."""
     file = Path(sys.argv[sys.argv.index("--config") + 1])
     try:
         wanted = parts.read(file)
         logs.configure(*wanted.log)
-        asyncio.run(app.run(wanted, file))
+        asyncio.run(app.run(wanted, file, ends_with_machine="--ends-with-machine" in sys.argv))
     except ConfigError as error:
         _die(str(error), 2)
     except PortError as error:

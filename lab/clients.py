@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from failover.adapters.archive import Archive
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 RATE = 50.0
 TIMEOUT_S = 0.05
 QUIET_S = 0.5  # longer than a write that nobody waits for any more can take
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a run: the rows of both databases, acknowledged writes that are in none, what else is wrong."""
+
+    rows: list[tuple[Any, ...]]
+    lost: list[Write]
+    report: checker.Report
 
 
 class ServingNode(Protocol):
@@ -107,10 +117,17 @@ class Clients:
                 return rows
 
     async def verify(self, *, split: bool = False) -> list[tuple[Any, ...]]:
-        """Wait for quiet, then check everything: nothing lost, watches right, both databases equal.
+        """Wait for quiet, then check everything: nothing lost, watches right, both databases equal. Returns the rows.
 
         After a split what one side acknowledged may be in an archive instead. Raises AssertionError with what is wrong.
         """
+        found = await self.judge(split=split)
+        assert not found.lost, f"{len(found.lost)} acknowledged writes are lost, first {found.lost[0]}"
+        assert found.report.good, str(found.report)
+        return found.rows
+
+    async def judge(self, *, split: bool = False) -> Judgement:
+        """Wait for quiet and for both databases to be equal, then return what is to be said. Raises TimeoutError."""
         await self.pair.until_in_sync()
         await self.until_writing()
         for writer in self.writers:
@@ -119,7 +136,4 @@ class Clients:
         newest = max(row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/"))
         await asyncio.gather(*(watcher.until_seen(newest) for watcher in self.watchers))
         lost = checker.lost(self.writes, rows, self.archived() if split else frozenset())
-        assert not lost, f"{len(lost)} acknowledged writes are lost, first {lost[0]}"
-        report = checker.check([] if split else self.writes, self.watchers, rows)
-        assert report.good, str(report)
-        return rows
+        return Judgement(rows, lost, checker.check([] if split else self.writes, self.watchers, rows))

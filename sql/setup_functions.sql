@@ -69,8 +69,9 @@ BEGIN
   END LOOP;
 END $$
 ;;
--- What is wrong with pg_hba.conf, and whether it lets Kine in by the start fence only. The rules list what an @file says as
--- if it stood in the line: the line itself has to be read.
+-- What is wrong with pg_hba.conf, and whether it lets Kine in by the start fence only: a line for Kine's role or for all
+-- roles counts unless one before it has refused Kine's role altogether. The rules list what an @file says as if it stood in
+-- the line: the line itself has to be read.
 CREATE OR REPLACE FUNCTION kine_failover_admin.look_at_hba(OUT error text, OUT fenced boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -79,9 +80,14 @@ DECLARE
 BEGIN
   error := (SELECT r.error FROM pg_hba_file_rules AS r WHERE r.error IS NOT NULL LIMIT 1);
   fenced := position('@' IN content) > 0 AND NOT EXISTS (
-    SELECT FROM regexp_split_to_table(content, E'\n') AS line
-    WHERE line !~ '^\s*#'
-      AND line ~ ('^\s*(local|host\w*)\s+(?!replication\s)\S+\s+(?!@)\S*(\m' || %(kine_role)s || '\M(?!_)|\mall\M)'));
+    SELECT FROM regexp_split_to_table(content, E'\n') WITH ORDINALITY AS entry (line, number)
+    WHERE line !~ '^\s*#' AND line !~ '\sreject\s*(#.*)?$'
+      AND line ~ ('^\s*(local|host\w*)\s+(?!replication\s)\S+\s+(?!@)\S*(\m' || %(kine_role)s || '\M(?!_)|\mall\M)')
+      AND NOT EXISTS (
+        SELECT FROM regexp_split_to_table(content, E'\n') WITH ORDINALITY AS earlier (line, number)
+        WHERE earlier.number < entry.number AND earlier.line ~ (CASE WHEN entry.line ~ '^\s*local'
+          THEN '^\s*local\s+all\s+' || %(kine_role)s || '\s+reject\s*$'
+          ELSE '^\s*host\s+all\s+' || %(kine_role)s || '\s+all\s+reject\s*$' END)));
 END $$
 ;;
 REVOKE ALL ON SCHEMA kine_failover_admin FROM PUBLIC

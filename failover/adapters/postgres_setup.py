@@ -110,6 +110,8 @@ def hba(setup: Setup) -> str:
         ("hostssl", setup.database, f"@{setup.open_file}", _net(one), kine_method)
         for one in dict.fromkeys((*setup.own, *setup.peer))
     ]
+    # Whatever comes after them for all roles is not for Kine.
+    lines += [("local", "all", setup.kine_role, "", "reject"), ("host", "all", setup.kine_role, "all", "reject")]
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     return "".join(
         "  ".join(part.ljust(width) for part, width in zip(line, (*widths, 0), strict=True)) + "\n" for line in lines
@@ -126,7 +128,7 @@ def drop_in(setup: Setup) -> str:
     """Return a drop-in for Postgres's unit: it starts fenced, and starts again when it has crashed (R11)."""
     # Debian's unit runs this as root: the file has to be the server's own, which lifts the fence by writing to it.
     fence = f"echo {CLOSED} > {setup.open_file} && chown --reference={setup.data} {setup.open_file}"
-    return f"[Service]\nExecStartPre=/bin/sh -c '{fence}'\nRestart=always\nRestartSec=1\n"
+    return f"[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nExecStartPre=/bin/sh -c '{fence}'\nRestart=always\nRestartSec=1\n"
 
 
 def _settings(setup: Setup) -> list[str]:

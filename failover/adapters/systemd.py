@@ -18,10 +18,13 @@ log = structlog.get_logger()
 
 SYSTEM_BUS = Path("/run/dbus/system_bus_socket")
 LOGIND = "org.freedesktop.login1"
+SYSTEMD = "org.freedesktop.systemd1"
+PROPERTIES = "org.freedesktop.DBus.Properties"
 MANAGER_PATH = "/org/freedesktop/login1"
 MANAGER = "org.freedesktop.login1.Manager"
 RETRY_S = 30.0
 STATUS_S = 1.0
+ENDS_S = 1.0  # systemd is asked while it stops everything: an answer is quick, or none comes
 
 
 def notify(text: str) -> None:
@@ -75,6 +78,48 @@ async def delay_shutdown(leave: Callable[[], Awaitable[None]], stay: Callable[[]
         await asyncio.sleep(RETRY_S)
 
 
+async def machine_ends() -> bool:
+    """Whether systemd is stopping the whole machine, and not this service alone. False where it does not say so in a second.
+
+    logind announces only what it was asked for itself; a container that is stopped, Ctrl-Alt-Del or `systemctl --force` go
+    past it, and stop this service like any other.
+    """
+    if not SYSTEM_BUS.exists():  # noqa: ASYNC240 - a stat of a path in memory
+        return False
+    try:
+        async with asyncio.timeout(ENDS_S):
+            bus = await _connected()
+            try:
+                told = [f"{SYSTEMD}.Manager", "SystemState"]
+                reply = await _call(bus, (SYSTEMD, "/org/freedesktop/systemd1", PROPERTIES), "Get", "ss", told)
+            finally:
+                bus.disconnect()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the bus, this service still ends
+        log.warning("systemd does not say whether the machine ends", error=str(error) or type(error).__name__)
+        return False
+    return bool(reply.body[0].value == "stopping")
+
+
+async def _connected() -> Any:
+    from dbus_fast import BusType  # noqa: PLC0415 - only where there is a bus
+    from dbus_fast.aio import MessageBus  # noqa: PLC0415
+
+    return await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+
+
+async def _call(bus: Any, place: tuple[str, str, str], member: str, signature: str, body: list[str]) -> Any:
+    """Ask `place`: name, path, interface. Raises OSError with what was answered, TimeoutError."""
+    from dbus_fast import Message, MessageType  # noqa: PLC0415
+
+    name, path, interface = place
+    question = Message(destination=name, path=path, interface=interface, member=member, signature=signature, body=body)
+    async with asyncio.timeout(RETRY_S):
+        reply = await bus.call(question)
+    if reply is None or reply.message_type is MessageType.ERROR:
+        raise OSError(f"{member}: {reply.body[0] if reply is not None and reply.body else 'no answer'}")
+    return reply
+
+
 class _Inhibitor:
     """One connection to the system bus."""
 
@@ -84,16 +129,14 @@ class _Inhibitor:
         self._signals: asyncio.Queue[bool] = asyncio.Queue(16)
 
     async def run(self) -> None:
-        from dbus_fast import BusType  # noqa: PLC0415 - only where there is a bus
-        from dbus_fast.aio import MessageBus  # noqa: PLC0415
-
-        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        bus = await _connected()
         try:
             bus.add_message_handler(self._take)
             rule = f"type='signal',sender='{LOGIND}',interface='{MANAGER}',member='PrepareForShutdown'"
-            await self._call(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "AddMatch", "s", [rule])
+            daemon = "org.freedesktop.DBus"
+            await _call(bus, (daemon, "/org/freedesktop/DBus", daemon), "AddMatch", "s", [rule])
             await self._hold(bus)
-            gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+            gone = asyncio.ensure_future(bus.wait_for_disconnect())
             while not gone.done():
                 told = asyncio.ensure_future(self._signals.get())
                 await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,21 +161,8 @@ class _Inhibitor:
     async def _hold(self, bus: Any) -> None:
         if self._lock is None:
             told = ["shutdown", "kine-failover", "hands leadership over", "delay"]
-            reply = await self._call(bus, LOGIND, MANAGER_PATH, "Inhibit", "ssss", told)
+            reply = await _call(bus, (LOGIND, MANAGER_PATH, MANAGER), "Inhibit", "ssss", told)
             self._lock = reply.unix_fds[0]
-
-    async def _call(self, bus: Any, name: str, path: str, member: str, signature: str, body: list[str]) -> Any:
-        from dbus_fast import Message, MessageType  # noqa: PLC0415
-
-        interface = MANAGER if name == LOGIND else name
-        question = Message(
-            destination=name, path=path, interface=interface, member=member, signature=signature, body=body
-        )
-        async with asyncio.timeout(RETRY_S):
-            reply = await bus.call(question)
-        if reply is None or reply.message_type is MessageType.ERROR:
-            raise OSError(f"{member}: {reply.body[0] if reply is not None and reply.body else 'no answer'}")
-        return reply
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -40,10 +40,33 @@ File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONF
 
 
 @cli.command()
-def run(file: File = config.DEFAULT_FILE) -> None:
-    """Run this node's supervisor until SIGTERM; Kine goes on after that."""
+def run(
+    file: File = config.DEFAULT_FILE,
+    *,
+    ends_with_machine: Annotated[
+        bool, typer.Option("--ends-with-machine", help="SIGTERM means that Kine ends too (a container): leave first")
+    ] = False,
+) -> None:
+    """Run this node's supervisor until SIGTERM; Kine goes on after that, unless systemd stops the whole machine."""
     # The same process goes on as the supervisor alone: it runs for years, and needs none of the command line.
-    os.execv(sys.executable, [sys.executable, "-m", "failover.supervisor", "--config", str(file)])  # noqa: S606
+    argv = [sys.executable, "-m", "failover.supervisor", "--config", str(file)]
+    os.execv(sys.executable, argv + ["--ends-with-machine"] * ends_with_machine)  # noqa: S606
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"kine-failover {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version, and no more")
+    ] = False,
+) -> None:
+    """Keeps one leader over two Postgres + Kine nodes."""
 
 
 @cli.command()

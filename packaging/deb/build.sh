@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds kine-failover_VERSION_ARCH.deb into dist/: a virtual environment under /opt with every dependency, the unit, a user
-# of its own. It fits the Python of the machine that builds it; the same commit gives the same bytes.
+# of its own. It fits the Python of the machine that builds it; the same commit gives the same bytes there.
 # Usage: packaging/deb/build.sh [folder]. PYTHON (default /usr/bin/python3) is what it will run on, PIP what installs.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,7 +25,8 @@ minor=$("$PYTHON" -c 'import sys; print(sys.version_info.minor)')
 
 mkdir -p "$root/opt"
 "$PYTHON" -m venv --without-pip --symlinks "$root$home"
-$PIP --python "$root$home/bin/python3" install --quiet --no-compile --disable-pip-version-check "$wheel"
+$PIP --python "$root$home/bin/python3" install --quiet --no-compile --disable-pip-version-check \
+  --constraint "$here/../constraints.txt" "$wheel"
 # Where it was built is nobody's business, and would change from build to build.
 find "$root$home" -name direct_url.json -delete
 find "$root$home" -name RECORD -exec sed -i -e '/direct_url\.json/d' -e '\#^\.\./\.\./\.\./bin/#d' {} +
@@ -34,11 +35,12 @@ sed -i -e "s#$root##g" -e '/^command = /d' "$root$home/pyvenv.cfg"
 find "$root$home" -name __pycache__ -prune -exec rm -rf {} +
 
 mkdir -p "$root/usr/bin" "$root/usr/lib/systemd/system" "$root/usr/lib/systemd/logind.conf.d" "$root/etc/kine-failover" \
-  "$root/usr/share/doc/kine-failover" "$root/usr/lib/sysusers.d" "$root/DEBIAN"
+  "$root/usr/share/doc/kine-failover" "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d" "$root/DEBIAN"
 ln -s $home/bin/kine-failover "$root/usr/bin/kine-failover"
 install -m 644 "$here/../systemd/kine-failover.service" "$root/usr/lib/systemd/system/"
 install -m 644 "$here/../systemd/logind.conf" "$root/usr/lib/systemd/logind.conf.d/kine-failover.conf"
 install -m 644 "$here/../systemd/sysusers.conf" "$root/usr/lib/sysusers.d/kine-failover.conf"
+install -m 644 "$here/../systemd/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/kine-failover.conf"
 install -m 640 "$here/environment" "$root/etc/kine-failover/environment"
 install -m 644 "$source"/docs/*.md "$source/LICENSE" "$root/usr/share/doc/kine-failover/" 2>/dev/null ||
   install -m 644 "$source"/docs/*.md "$root/usr/share/doc/kine-failover/"
@@ -48,4 +50,4 @@ size=$(du -sk --apparent-size "$root" | cut -f1)
 sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@MINOR@/$minor/" -e "s/@NEXT@/$((minor + 1))/" \
   -e "s/@SIZE@/$size/" "$here/control" >"$root/DEBIAN/control"
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group --build "$root" "$out/kine-failover_${version}_$arch.deb"
+dpkg-deb --root-owner-group --threads-max=1 -Zzstd --build "$root" "$out/kine-failover_${version}_$arch.deb"

@@ -40,7 +40,9 @@ async def _play(pair: ContainerPair, names: list[str]) -> int:
     for name in names:
         sys.stderr.write(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}\n")
         try:
-            print(json.dumps((await play(pair, name)).line()), flush=True)
+            outcome = await play(pair, name)
+            print(json.dumps(outcome.line()), flush=True)
+            wrong += not outcome.good
         except NotHereError as error:
             print(json.dumps({"scenario": name, "skipped": str(error)}), flush=True)
             wrong += len(names) == 1

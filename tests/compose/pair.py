@@ -135,7 +135,7 @@ class ContainerNode:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the whole kine table, by id."""
-        psql = ("psql", "-h", "/var/run/postgresql", "-U", "kine_failover", "-d", "kine", "-AtX", "-c", ROWS)
+        psql = ("psql", "-h", "/var/run/postgresql", "-U", "postgres", "-d", "kine", "-AtX", "-c", ROWS)
         rows = [json.loads(line) for line in self.execute("postgres", *psql).decode().splitlines()]
         return [(*row[:7], *(None if one is None else bytes.fromhex(one) for one in row[7:])) for row in rows]
 

@@ -32,12 +32,21 @@ class Outcome:
     seconds: float
     acknowledged: int
     rows: int
+    lost: int
+    equal: bool
+    wrong: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost and nothing else is wrong."""
+        return self.lost == 0 and self.equal and not self.wrong
 
     def line(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
             "scenario": self.scenario, "gap_ms": self.gap_ms, "seconds": self.seconds,
-            "acknowledged": self.acknowledged, "rows": self.rows, "lost": 0, "equal": True,
+            "acknowledged": self.acknowledged, "rows": self.rows, "lost": self.lost, "equal": self.equal,
+            "wrong": list(self.wrong),
         }  # fmt: skip
 
 
@@ -156,7 +165,7 @@ SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
 
 
 async def play(pair: ContainerPair, name: str) -> Outcome:
-    """Run a scenario on a pair that is up, and judge it. Raises AssertionError with what is wrong."""
+    """Run a scenario on a pair that is up, and judge it. Raises TimeoutError where the pair does not come to rest."""
     began_s = time.monotonic()
     await pair.until_in_sync()
     with _without_workload(pair):
@@ -169,11 +178,15 @@ async def play(pair: ContainerPair, name: str) -> Outcome:
                 await SCENARIOS[name](run)
             finally:
                 _mend(pair)
-            rows = await clients.verify(split=run.split)
+            found = await clients.judge(split=run.split)
+            equal = len({tuple(node.rows()) for node in pair.nodes}) == 1
             untouched = leader if name in ("kill-follower", "disconnect") else run.follower
             gap = clients.writers[untouched.number].longest_gap(fault_s).seconds
             acknowledged = sum(len(writer.acknowledged) for writer in clients.writers)
-    return Outcome(name, round(gap * 1000, 1), round(time.monotonic() - began_s, 1), acknowledged, len(rows))
+    return Outcome(
+        name, round(gap * 1000, 1), round(time.monotonic() - began_s, 1), acknowledged, len(found.rows),
+        len(found.lost), equal, tuple(found.report.complaints[:20]),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

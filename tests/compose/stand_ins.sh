@@ -5,8 +5,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 KINE=${KINE:?name the program kine, for instance KINE=$(command -v kine)}
-suite=bookworm
-base=kine-failover-stand-in:$suite
+base=kine-failover-stand-in:bookworm
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
@@ -27,17 +26,7 @@ build() {
   } | docker build --network host --quiet --tag "$tag" --file - "$work/files" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 }
 
-if ! exists "$base"; then
-  echo "making a $suite base"
-  # The lists of packages stay, so that no image has to fetch them.
-  debootstrap --variant=minbase --include=ca-certificates $suite "$work/root" >"$work/log" || { tail "$work/log"; exit 1; }
-  cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
-  rm -f "$work"/root/var/cache/apt/archives/*.deb
-  tar -C "$work/root" -c . |
-    docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive' - "$base" >/dev/null
-  rm -rf "$work/root"
-fi
-
+"$here/stand_in_base.sh"
 mkdir -p "$work/files"
 cp "$KINE" "$here"/stand_ins/* "$work/files/"
 mv "$work/files/$(basename "$KINE")" "$work/files/kine.program"

@@ -77,4 +77,6 @@ def ask(pair: ContainerPair, service: str, port: int, path: str) -> Any:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_scenario(pair: ContainerPair, scenario: str) -> None:
-    print(json.dumps((await play(pair, scenario)).line()))
+    outcome = await play(pair, scenario)
+    print(json.dumps(outcome.line()))
+    assert outcome.good, outcome

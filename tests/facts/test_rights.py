@@ -120,6 +120,25 @@ def test_it_may_not_do_more_than_it_must(each_postgres: binaries.Postgres) -> No
                 superuser.execute("SELECT kine_failover_admin.admit_kine(true)")
 
 
+ALL_ROLES = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n"  # as Debian has them
+
+
+def test_doctor_sees_whether_a_line_lets_kine_past_the_fence(each_postgres: binaries.Postgres) -> None:
+    with servers(each_postgres, 1) as (server,):
+        lines = postgres_setup.hba(set_up(server))
+        for content, fenced in (
+            (lines, True),
+            (lines + ALL_ROLES, True),
+            (ALL_ROLES + lines, False),
+            (lines.replace("reject", "scram-sha-256"), False),
+            ("".join(line for line in lines.splitlines(keepends=True) if "reject" not in line) + ALL_ROLES, False),
+        ):
+            (server.data / "pg_hba.conf").write_text(content)
+            with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
+                row = session.execute("SELECT fenced FROM kine_failover_admin.look_at_hba()").fetchone()
+            assert row == (fenced,), content
+
+
 async def test_set_up_with_passwords_it_leads_follows_and_fences(each_postgres: binaries.Postgres) -> None:
     with servers(each_postgres, 2) as (leader, follower):
         for one in (leader, follower):

@@ -3,6 +3,7 @@
 # POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB; the scripts of /docker-entrypoint-initdb.d run once; then Postgres
 # runs as its own user.
 set -eu
+: "${POSTGRES_USER:=postgres}"
 if [ "$(id -u)" = 0 ]; then
   mkdir -p "$PGDATA" /var/run/postgresql
   chown -R postgres "$PGDATA" /var/run/postgresql
