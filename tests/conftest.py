@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # A fast preset leaves time for more tests; what takes the default's time is measured in bench/.
 FAST = {"timing": 'preset = "fast"\nboot_wait_s = 2.0\nlong_wait_s = 4.0\ngrace_s = 3.0'}
 
+PATIENCE_S = 0.25  # enough for a machine that is busy with other tests, and still given up in each fault
+
 
 @pytest.fixture(params=binaries.all_postgres(), ids=lambda one: f"postgres{one.major}")
 def each_postgres(request: pytest.FixtureRequest) -> binaries.Postgres:
@@ -37,7 +39,7 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
         try:
             await pair.create()
             await pair.start()
-            async with Clients(pair) as clients:
+            async with Clients(pair, timeout_s=PATIENCE_S) as clients:
                 await clients.until_writing(50)
                 yield pair, clients
         except BaseException:
