@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 
@@ -10,9 +11,15 @@ from failover.core.model import Role
 from failover.core.rules import RULES, Decision, decide, reachable
 
 
-def cells(role: Role) -> list[Cell]:
+@cache
+def cells(role: Role) -> tuple[Cell, ...]:
     axes = itertools.product(Peer, Relation, Worth, Postgres, Stream, (False, True), (False, True))
-    return [cell for cell in (Cell(role, *values) for values in axes) if reachable(cell)]
+    return tuple(cell for cell in (Cell(role, *values) for values in axes) if reachable(cell))
+
+
+@cache
+def decided(role: Role) -> tuple[tuple[Cell, Decision], ...]:
+    return tuple((cell, decide(cell).decision) for cell in cells(role))
 
 
 @pytest.mark.parametrize("role", Role)
@@ -54,20 +61,20 @@ def test_a_paused_follower_or_starting_node_is_never_promoted_for_a_lost_peer() 
 
 def test_a_paused_node_never_hands_over_and_never_resolves() -> None:
     stopped = {Decision.HAND_OVER, Decision.RESOLVE}
-    assert not [c for role in Role for c in cells(role) if c.paused and decide(c).decision in stopped]
+    assert not [c for role in Role for c, made in decided(role) if c.paused and made in stopped]
 
 
 def test_a_follower_never_promotes_while_it_hears_a_leader_except_on_its_word() -> None:
     heard = {Peer.LEADS, Peer.PROMOTES, Peer.FOLLOWS, Peer.STARTS}
-    assert not [c for c in cells(Role.FOLLOWER) if c.peer in heard and decide(c).decision is Decision.PROMOTE]
+    assert not [c for c, made in decided(Role.FOLLOWER) if c.peer in heard and made is Decision.PROMOTE]
 
 
 def test_an_isolated_node_never_promotes() -> None:
-    assert not [c for role in Role for c in cells(role) if c.isolated and decide(c).decision is Decision.PROMOTE]
+    assert not [c for role in Role for c, made in decided(role) if c.isolated and made is Decision.PROMOTE]
 
 
 def test_nothing_is_thrown_away_before_the_leaders_history_is_known_to_contain_it() -> None:
     contained = {Relation.BEHIND, Relation.EQUAL_MINE, Relation.EQUAL_THEIRS}
-    rejoining = [c for role in Role for c in cells(role) if decide(c).decision is Decision.REJOIN]
+    rejoining = [c for role in Role for c, made in decided(role) if made is Decision.REJOIN]
     assert rejoining
     assert all(c.relation in contained and c.peer is Peer.LEADS for c in rejoining)

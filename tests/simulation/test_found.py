@@ -385,13 +385,13 @@ def test_a_promotion_that_fails_again_and_again_adds_neither_rows_nor_terms(simu
         await pair.until("the other to try", lambda: len(tried) > 0, 30.0)
         rows, term = len(new.postgres.lineage), new.postgres.lineage[-1].term
         ids = new.postgres.top
-        await pair.quiet(300)
+        await pair.quiet(75)
         assert len(tried) > 10, "it goes on trying"
         assert len(new.postgres.lineage) <= rows + 1  # the first fence may have been a light one
         assert new.postgres.top <= ids + MARGIN_MAX
         assert new.state is not None
         assert new.state.highest_term <= term + 2
-        late = [after - before for before, after in itertools.pairwise(tried[-10:])]
+        late = [after - before for before, after in itertools.pairwise(tried[-5:])]
         assert min(late) > 2.0, f"it does not back off: {late}"
         pair.before_step = lambda *_: None
         pair.start(leader)
@@ -409,7 +409,7 @@ def test_a_promotion_whose_transaction_fails_again_and_again_keeps_its_term(simu
         await pair.until("the other to try", lambda: len(tried) > 0, 30.0)
         assert new.state is not None
         term = new.state.highest_term
-        await pair.quiet(120)
+        await pair.quiet(40)
         assert len(tried) > 5
         assert new.state.highest_term == term
         pair.before_step = lambda *_: None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_a_pair_begins_and_stays_in_sync(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
-        await pair.quiet(600)
+        await pair.quiet(120)
         assert set(pair.terms.values()) == {0}  # nobody else ever led
         await pair.verify()
 
@@ -233,7 +233,7 @@ def test_a_stalled_leader_that_wakes(simulate: Simulate) -> None:
 def test_heartbeats_get_lost(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
         pair.world.loss = 0.2
-        await pair.quiet(300)
+        await pair.quiet(90)
         assert set(pair.terms.values()) == {0}
         pair.world.loss = 0.0
         await pair.verify()
