@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.clients import Clients
+from lab.two_nodes import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,12 +47,12 @@ async def test_power_loss_and_boot(machines: Machines, which: str) -> None:
     async with Clients(machines) as clients:
         await clients.until_writing(50)
         since_s = time.monotonic()
-        struck.kill()
+        await asyncio.to_thread(struck.kill)
         if which == "leader":
             await lead_on(machines, struck)
         await clients.until_writing(50, (other.number,))
         report(f"power loss of the {which}", clients, other, since_s)
-        struck.boot()
+        await asyncio.to_thread(struck.boot)
         await machines.until_in_sync()
         await clients.until_writing(50)
         await clients.verify()
@@ -79,12 +81,12 @@ async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Cal
     async with Clients(machines) as clients:
         await clients.until_writing(50)
         since_s, began_s = time.monotonic(), time.time()
-        how(leader)
+        await asyncio.to_thread(how, leader)
         await lead_on(machines, leader)
         await clients.until_writing(50, (follower.number,))
         report(how.__name__, clients, follower, since_s)
-        leader.until_off()
-        leader.boot()
+        await asyncio.to_thread(leader.until_off)
+        await asyncio.to_thread(leader.boot)
         await machines.until_in_sync()
         await clients.until_writing(50)
         await clients.verify()
@@ -101,6 +103,13 @@ def stop_order(machine: Machine, since_s: float) -> dict[str, int]:
     return {one["UNIT"]: int(one["__REALTIME_TIMESTAMP"]) for one in entries}
 
 
+async def started_anew(machine: Machine, before: int) -> None:
+    """Return when systemd has started another supervisor. Raises TimeoutError."""
+    async with asyncio.timeout(WAIT_S):
+        while await asyncio.to_thread(machine.main_pid) in (0, before):
+            await asyncio.sleep(0.1)
+
+
 async def test_a_hung_supervisor_is_started_anew_and_nobody_else_leads(machines: Machines) -> None:
     await machines.until_in_sync()
     leader = await machines.leader()
@@ -108,8 +117,8 @@ async def test_a_hung_supervisor_is_started_anew_and_nobody_else_leads(machines:
     async with Clients(machines) as clients:
         await clients.until_writing(50)
         since_s = time.monotonic()
-        leader.do(f"kill -STOP {pid}")
-        await machines.until("systemd to start it anew", lambda _: leader.main_pid() not in (0, pid))
+        await asyncio.to_thread(leader.do, f"kill -STOP {pid}")
+        await started_anew(leader, pid)
         await machines.until_in_sync()
         print(f"watchdog: {time.monotonic() - since_s:.1f} s from the hang to in_sync")
         await clients.until_writing(50)
@@ -125,8 +134,8 @@ async def test_a_killed_supervisor_leaves_kine_alone(machines: Machines) -> None
     pid, kines = leader.main_pid(), leader.kines()
     async with Clients(machines) as clients:
         await clients.until_writing(50)
-        leader.do(f"kill -KILL {pid}")
-        await machines.until("systemd to start it anew", lambda _: leader.main_pid() not in (0, pid))
+        await asyncio.to_thread(leader.do, f"kill -KILL {pid}")
+        await started_anew(leader, pid)
         await machines.until_in_sync()
         await clients.until_writing(50)
         await clients.verify()
