@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KEEP ?=
 PICTURE ?=
+RUNS_GIVEN := $(RUNS)
 RUNS ?= 10
 ONLY ?=
 SEEDS ?= 1000
@@ -34,7 +35,7 @@ demo: programs ## two nodes on loopback: kill, switch over, split, heal (KEEP=1 
 	@KEEP=$(KEEP) PICTURE=$(PICTURE) $(BIN)/python -m demo
 
 test: programs ## all tests, those on real Postgres and Kine included
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/compose --ignore tests/machines
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/compose --ignore tests/machines --ignore tests/kubernetes
 
 test-core: $(READY) ## the tests that need no Postgres
 	@$(BIN)/python -m pytest -n 2 tests/core tests/docs tests/simulation
@@ -100,3 +101,9 @@ chaos-compose: $(READY) ## a fault on the pair that `docker compose up` started:
 
 compose-v2: $(READY) ## docker compose version 2 from its Go module, where there is no package of it
 	@$(BIN)/python -m tests.compose.command
+
+.PHONY: test-kubernetes
+
+test-kubernetes: programs ## real API servers and their clients through the faults (Go builds them once): RUNS=5 measures, SCENARIO=F1,...
+	@$(BIN)/python -m tests.kubernetes.programs
+	@$(if $(RUNS_GIVEN),$(BIN)/python -m tests.kubernetes --runs $(RUNS) $(if $(SCENARIO),--scenario $(SCENARIO)),$(BIN)/python -m pytest tests/kubernetes)
