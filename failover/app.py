@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from failover import __version__
+from failover import __version__, logs
 from failover.adapters import systemd
 from failover.adapters.address import Addresses, KeptAddress, Kind, NoAddress
 from failover.adapters.all_paths import AllPaths
 from failover.adapters.archive import Archive
+from failover.adapters.canary_rows import CanaryRows
 from failover.adapters.clock import SystemClock
 from failover.adapters.history import HistoryFile
+from failover.adapters.hooks import Hooks
 from failover.adapters.kine import KineProcess
 from failover.adapters.peer_link import PeerLink
 from failover.adapters.peer_postgres import PeerPostgres
 from failover.adapters.postgres import OwnPostgres
 from failover.adapters.probes import NetworkProbes
 from failover.adapters.rejoin import Rejoiner
+from failover.adapters.scrub import Scrubber
 from failover.adapters.state_file import StateFile
 from failover.api.server import ApiServer
 from failover.api.status import status
@@ -49,6 +52,7 @@ STATE = "state.json"
 HISTORY = "history.jsonl"
 ARCHIVES = "archives"
 BEGIN_AGAIN_S = 1.0
+RELOADABLE = frozenset({"log.level"})
 LEAVE_POLL_S = 0.02
 LEAVE_MAX_S = 8.0  # on SIGTERM; less than the unit's TimeoutStopSec
 
@@ -66,6 +70,8 @@ class App:
     reload: Callable[[], Awaitable[list[str]]]
     broker: Broker | None = None
     addresses: Addresses | None = None
+    hooks: Hooks | None = None
+    canary_rows: CanaryRows | None = None
 
     async def run(self) -> None:
         """Run until cancelled; Kine goes on after that."""
@@ -74,7 +80,8 @@ class App:
             asyncio.create_task(systemd.keep_telling(self.describe, lambda: self.node.decided_age_s)),
             asyncio.create_task(systemd.delay_shutdown(self.leave, self.node.stay)),
         ]
-        beside += [asyncio.create_task(_keep_on(one)) for one in (self.broker, self.addresses) if one is not None]
+        more = (self.broker, self.addresses, self.hooks, self.canary_rows)
+        beside += [asyncio.create_task(_keep_on(one)) for one in more if one is not None]
         try:
             await self.node.run()
         finally:
@@ -123,7 +130,7 @@ class App:
         return memory.role is Role.LEADER or (waits and memory.role is Role.FOLLOWER)
 
 
-async def _keep_on(one: Broker | Addresses) -> None:
+async def _keep_on(one: Broker | Addresses | Hooks | CanaryRows) -> None:
     """Nothing that goes wrong beside the node may end it: it is tried again as long as the node runs."""
     while True:
         try:
@@ -176,16 +183,24 @@ def build(parts: Parts, file: Path) -> App:
     node = Node(ports, parts.node)
 
     async def reload() -> list[str]:
-        needs_restart = await asyncio.to_thread(changed, parts, file)
+        now = await asyncio.to_thread(_read, file)
+        logs.set_level(now.log[1])
         await direct.reload()
         if relayed is not None:
             relayed.reload()
         api.reload()
-        return needs_restart
+        return changed(parts, now)
 
-    api = ApiServer(node, parts.api, archive, reload)
+    api = ApiServer(node, parts.api, archive, reload, Scrubber(parts.postgres.own, peer, timeouts))
     told.append(node)
-    return App(node, api, history, postgres, peer_postgres, rejoiner, reload, broker, addresses)
+    hooks = None if parts.hooks is None else Hooks(parts.hooks, history)
+    canary_rows = _canary_rows(parts, postgres)
+    return App(node, api, history, postgres, peer_postgres, rejoiner, reload, broker, addresses, hooks, canary_rows)
+
+
+def _canary_rows(parts: Parts, postgres: OwnPostgres) -> CanaryRows | None:
+    interval_s = parts.kine.watch_canary_s
+    return CanaryRows(postgres.sessions, interval_s, parts.postgres.kine_role) if interval_s > 0 else None
 
 
 def _addresses(parts: Parts, clock: SystemClock) -> Addresses | None:
@@ -262,14 +277,18 @@ def _same_node(parts: Parts, state: StateFile) -> None:
         )
 
 
-def changed(parts: Parts, file: Path) -> list[str]:
-    """Return the keys whose value in the file is not the one in force. Raises PortError where the file is wrong."""
+def _read(file: Path) -> Parts:
     try:
-        now = read(file).told
+        return read(file)
     except ConfigError as error:
         raise PortError(str(error)) from None
-    before = parts.told
-    return sorted(f"{section}.{key}" for section in now for key in _keys(now, before, section))
+
+
+def changed(parts: Parts, now: Parts) -> list[str]:
+    """Return the keys whose value is not the one in force, and that only a restart takes."""
+    before, told = parts.told, now.told
+    found = sorted(f"{section}.{key}" for section in told for key in _keys(told, before, section))
+    return [key for key in found if key not in RELOADABLE]
 
 
 def _keys(now: dict[str, Any], before: dict[str, Any], section: str) -> list[str]:

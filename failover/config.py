@@ -141,6 +141,9 @@ class PostgresSection(Section):
     peer: Conninfo = Field(description="the peer's Postgres; several hosts are several paths")
     password_file: Path | None = Field(None, description="password of the supervisor's role, the same on both nodes")
     kine_role: str = Field("kine", description="the role that Kine logs in as")
+    slot_keep_mib: int = Field(
+        4096, gt=0, description="a leader alone gives the slot of its follower up beyond this, MiB of WAL"
+    )
     timeouts: TimeoutsSection = TimeoutsSection()
 
     @model_validator(mode="before")
@@ -345,6 +348,16 @@ class ArchiveSection(Section):
     count: int = Field(100, gt=0, description="of archives")
 
 
+class UpkeepSection(Section):
+    """What is done beside the protocol, by itself."""
+
+    scrub_every_s: float = Field(
+        86400.0, ge=0, description="the follower compares its rows with the leader's, seconds; 0: only when asked for"
+    )
+    hooks_dir: Path | None = Field(None, description="folder of executables that are told of events; root's own")
+    hook_s: float = Field(10.0, gt=0, le=300, description="how long each may take, seconds")
+
+
 class LogSection(Section):
     """How the log looks."""
 
@@ -370,6 +383,7 @@ class Settings(BaseSettings):
     mqtt: MqttSection | None = None
     address: AddressSection = AddressSection()
     archive: ArchiveSection = ArchiveSection()
+    upkeep: UpkeepSection = UpkeepSection()
     log: LogSection = LogSection()
 
     def api_over_tls(self, endpoint: str) -> bool:

@@ -7,11 +7,31 @@ import sys
 
 import structlog
 
+LEVELS = {
+    **{name.lower(): number for name, number in logging.getLevelNamesMapping().items()},
+    "exception": logging.ERROR,
+}
+_least = logging.INFO
+
+
+def set_level(level: str) -> None:
+    """Show what is at least so important from now on: debug, info, warning or error."""
+    global _least  # noqa: PLW0603 - of the process, as the log is
+    _least = LEVELS[level]
+
+
+def _drop_lesser(_: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if LEVELS[name] < _least:
+        raise structlog.DropEvent
+    return event
+
 
 def configure(form: str, level: str) -> None:
     """Set logging up; `form` is auto, human or json."""
     human = form == "human" or (form == "auto" and sys.stderr.isatty())
+    set_level(level)
     shared: list[structlog.typing.Processor] = [
+        _drop_lesser,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -23,7 +43,7 @@ def configure(form: str, level: str) -> None:
     )
     structlog.configure(
         processors=[*shared, *renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # _drop_lesser can be set anew
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

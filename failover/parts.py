@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from failover.adapters.address import VirtualIp
 from failover.adapters.archive import Limits
+from failover.adapters.hooks import HookSettings
 from failover.adapters.kine import KineSettings
 from failover.adapters.peer_link import LinkSettings, TlsFiles
 from failover.adapters.probes import ProbeSettings
@@ -74,6 +75,7 @@ class Parts:
     probes: ProbeSettings
     node: NodeSettings
     api: ApiSettings
+    hooks: HookSettings | None
     archive: Limits
     virtual_ip: VirtualIp | None
     dns: DnsSettings | None
@@ -117,8 +119,10 @@ def parts_of(settings: Settings) -> Parts:
             split=settings.policy.split,
             preferred_node=settings.policy.preferred_node,
             retry_max_s=settings.timing.retry_max_s,
+            slot_keep_bytes=settings.postgres.slot_keep_mib << 20,
         ),
         api=_api(settings),
+        hooks=_hooks(settings),
         archive=Limits(settings.archive.total_mib << 20, settings.archive.count),
         virtual_ip=_virtual_ip(settings),
         dns=_dns(settings),
@@ -198,7 +202,15 @@ def _api(settings: Settings) -> ApiSettings:
         health_without_certificate=api.health_without_certificate,
         connections_max=api.connections_max,
         requests_per_s=api.requests_per_s,
+        scrub_every_s=settings.upkeep.scrub_every_s,
     )
+
+
+def _hooks(settings: Settings) -> HookSettings | None:
+    upkeep, node = settings.upkeep, settings.node
+    if upkeep.hooks_dir is None:
+        return None
+    return HookSettings(upkeep.hooks_dir, upkeep.hook_s, node.cluster, node.number)
 
 
 def _link(settings: Settings) -> LinkSettings:

@@ -171,6 +171,33 @@ class Rejoin(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ScrubReport:
+    """What a scrub found. Ids of rows; the lists are bounded, and a scrub ends where they are full."""
+
+    rows: int  # of the leader, compared
+    compared_again: int  # chunks that were in flight at first
+    missing: tuple[int, ...]  # on the leader, not on the follower
+    extra: tuple[int, ...]  # on the follower, not on the leader
+    changed: tuple[int, ...]  # on both, with different contents
+    unsettled: int  # rows that changed with every look; the next scrub looks at them again
+    seconds: float
+
+    @property
+    def different(self) -> int:
+        """Return how many rows differ."""
+        return len(self.missing) + len(self.extra) + len(self.changed)
+
+
+class Scrub(Protocol):
+    """Whether leader and follower hold the same rows, asked while writes flow."""
+
+    async def scrub(self, *, leads: bool, share: float) -> ScrubReport:
+        """Compare every row that the leader shows now. `leads`: the own Postgres is the leader's; `share`: the part of
+        the time, above 0 and at most 1, in which Postgres is asked. Raises PortError where it does not get through.
+        """
+
+
 class Target(StrEnum):
     """Which Postgres a Kine works on."""
 
@@ -388,6 +415,8 @@ __all__ = [
     "Rejoin",
     "RejoinOrder",
     "RejoinReport",
+    "Scrub",
+    "ScrubReport",
     "StateStore",
     "Target",
 ]

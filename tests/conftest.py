@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,12 @@ FAST = {"timing": 'preset = "fast"\nboot_wait_s = 2.0\nlong_wait_s = 4.0\ngrace_
 PATIENCE_S = 0.25  # enough for a machine that is busy with other tests, and still given up in each fault
 
 
+def calm(**sections: str) -> dict[str, Any]:
+    """Return options of `running_pair` for a test of something else than speed: deadlines and clients with some patience."""
+    timing = 'preset = "lan"\nboot_wait_s = 2.0\nlong_wait_s = 4.0'
+    return {"extra": {"timing": timing, **sections}, "load": {"rate": 20.0, "timeout_s": 2.0}}
+
+
 @pytest.fixture(params=binaries.all_postgres(), ids=lambda one: f"postgres{one.major}")
 def each_postgres(request: pytest.FixtureRequest) -> binaries.Postgres:
     """Every Postgres that is there."""
@@ -35,11 +41,12 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
     @contextlib.asynccontextmanager
     async def start(**options: object) -> AsyncIterator[tuple[Pair, Clients]]:
         extra = {**FAST, **options.pop("extra", {})}  # type: ignore[dict-item]
+        load: dict[str, float] = options.pop("load", {"timeout_s": PATIENCE_S})  # type: ignore[assignment]
         pair = Pair(extra=extra, **options)  # type: ignore[arg-type]
         try:
             await pair.create()
             await pair.start()
-            async with Clients(pair, timeout_s=PATIENCE_S) as clients:
+            async with Clients(pair, **load) as clients:
                 await clients.until_writing(50)
                 yield pair, clients
         except BaseException:

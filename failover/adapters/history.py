@@ -21,16 +21,19 @@ log = structlog.get_logger()
 
 EVENTS_KEPT = 1000  # in memory
 BYTES_A_FILE = 4 << 20  # two files are kept
+BYTES_AN_EVENT = 16 << 10  # a longer one loses its evidence
 WAITING_MAX = 10_000  # events on their way to a disk that stalls
 
 
 class HistoryFile:
     """Implements `ports.History`. A thread of its own writes: a disk that stalls must not stop the loop."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, *, kept: int = EVENTS_KEPT, bytes_a_file: int = BYTES_A_FILE) -> None:
         self._path = path
+        self._kept = kept
+        self._bytes_a_file = bytes_a_file
         self._clock = clock
-        self._events: deque[dict[str, object]] = deque(self._load(), maxlen=EVENTS_KEPT)
+        self._events: deque[dict[str, object]] = deque(self._load(), maxlen=kept)
         self._last = _id(self._events[-1]) if self._events else 0
         self._more = asyncio.Event()
         self._waiting: queue.Queue[bytes | None] = queue.Queue(WAITING_MAX)
@@ -44,9 +47,13 @@ class HistoryFile:
             "id": self._last, "at_us": self._clock.wall_us(), "kind": kind, "message": message,
             **{name: value for name, value in evidence.items() if value is not None},
         }  # fmt: skip
+        line = json.dumps(event, default=str)
+        if len(line) > BYTES_AN_EVENT:
+            event = {key: event[key] for key in ("id", "at_us", "kind")} | {"message": message[: BYTES_AN_EVENT // 2]}
+            line = json.dumps(event)
         self._events.append(event)
         with contextlib.suppress(queue.Full):
-            self._waiting.put_nowait(json.dumps(event, default=str).encode() + b"\n")
+            self._waiting.put_nowait(line.encode() + b"\n")
         told, self._more = self._more, asyncio.Event()
         told.set()
 
@@ -79,13 +86,13 @@ class HistoryFile:
                             # Ids rise, whatever the file says: readers resume by them.
                             before = _id(events[-1]) if events else 0
                             events.append({**event, "id": max(_id(event), before + 1)})
-        return events[-EVENTS_KEPT:]
+        return events[-self._kept :]
 
     def _write_on(self) -> None:
         while (line := self._waiting.get()) is not None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                if self._path.exists() and self._path.stat().st_size > BYTES_A_FILE:
+                if self._path.exists() and self._path.stat().st_size > self._bytes_a_file:
                     self._path.rename(self._path.with_suffix(".1"))
                 with self._path.open("ab") as file:
                     file.write(line)

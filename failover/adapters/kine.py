@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CANARY_KEY = f"{PREFIX}canary"
-LOG_MAX_BYTES = 16 << 20
+LOG = "kine.log"
 SYMLINK = "kine.sock"
 
 
@@ -47,6 +48,7 @@ class KineSettings:
     answer_s: float = 2.0  # an answer that takes longer counts as none
     answers_missed: int = 3  # in a row: Kine is replaced
     backoff_max_s: float = 5.0
+    log_max_bytes: int = 8 << 20  # of Kine's log; as much of what came before is kept beside it
     node: int = 0
     watch_canary_s: float = 10.0  # between two flights through a watch, 0 for none
 
@@ -173,9 +175,7 @@ class KineProcess:
     def _start(self, target: Target, key: str) -> Running:
         settings = self._settings
         socket = settings.folder / f"kine-{time.monotonic_ns()}.sock"
-        log_file = settings.folder / "kine.log"
-        if log_file.exists() and log_file.stat().st_size > LOG_MAX_BYTES:
-            log_file.rename(log_file.with_suffix(".log.1"))
+        log_file = settings.folder / LOG
         argv = [
             str(settings.program), "--listen-address", f"unix://{socket}",
             "--metrics-bind-address", "0", "--datastore-poll-interval", f"{settings.poll_s * 1000:.0f}ms",
@@ -249,6 +249,7 @@ class KineProcess:
         with contextlib.ExitStack() as connection:
             while True:
                 await asyncio.sleep(self._settings.canary_s)
+                await _bound(self._settings.folder / LOG, self._settings.log_max_bytes)
                 current = self._current
                 if current is None or current.frozen:
                     asked = None
@@ -310,3 +311,11 @@ class KineProcess:
         for socket in folder.glob("kine-*.sock"):
             if self._current is None or socket != self._current.socket:
                 socket.unlink(missing_ok=True)
+
+
+async def _bound(file: Path, most: int) -> None:
+    """Move a log's content aside when it has grown too long. Kine appends to the open file for months: it stays the same."""
+    with contextlib.suppress(OSError):
+        if file.stat().st_size > most:  # noqa: ASYNC240 - a stat
+            await asyncio.to_thread(shutil.copyfile, file, file.with_name(f"{file.name}.1"))
+            os.truncate(file, 0)

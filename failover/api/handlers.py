@@ -14,7 +14,9 @@ from aiohttp import web
 from failover.adapters.tls import Expiry
 from failover.api import health
 from failover.api.schedule import Schedule
+from failover.api.scrubs import FILE, REMEDY, SHARE, Scrubs
 from failover.api.status import status
+from failover.core.model import Role
 from failover.core.observation import Request
 from failover.ports import PortError
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from failover.api.health import Checks, Told
     from failover.api.server import ApiSettings
     from failover.node.loop import Node
+    from failover.ports import Scrub
 
 PAUSE_MAX_S = 7 * 86400
 EVENTS_MAX = 1000
@@ -47,7 +50,12 @@ class Handlers:
     """The routes of one node; `routes.ROUTES` says which is which, and who may ask."""
 
     def __init__(
-        self, node: Node, settings: ApiSettings, archive: Archive, reload: Callable[[], Awaitable[list[str]]]
+        self,
+        node: Node,
+        settings: ApiSettings,
+        archive: Archive,
+        reload: Callable[[], Awaitable[list[str]]],
+        scrub: Scrub | None = None,
     ) -> None:
         self._node = node
         self._settings = settings
@@ -57,6 +65,7 @@ class Handlers:
         files = settings.tls
         self._expiry = None if files is None else Expiry(files.authority, files.certificate, files.key)
         self.schedule = Schedule(node, settings.state_dir / SCHEDULE)
+        self.scrubs = Scrubs(node, scrub, settings.scrub_every_s, settings.state_dir / FILE)
 
     def told(self) -> dict[str, Any]:
         """Return the node's status, with what is planned and how long its certificate is good."""
@@ -64,8 +73,12 @@ class Handlers:
         ends_s = None if self._expiry is None else self._expiry.at_s()
         if ends_s is not None and ends_s - time.time() < RENEW_S:
             told["at_risk"].append("the certificate of this node ends soon, or cannot be used; `kine-failover doctor`")
+        scrubbed = self.scrubs.newest
+        if scrubbed is not None and not scrubbed["ok"]:
+            told["at_risk"].append(f"{scrubbed['different']} rows differ between leader and follower; {REMEDY}")
         return {
             **told,
+            "scrub": self.scrubs.told(),
             "switchover_at": None if at_us is None else _instant(at_us),
             "certificate_ends_at": None if ends_s is None else _instant(int(ends_s * 1e6)),
         }
@@ -207,11 +220,21 @@ class Handlers:
 
     async def switchover(self, request: web.Request) -> web.Response:
         """Give leadership away, now or at a time."""
-        body = await _body(request, "at")
+        body = await _body(request, "at", "to")
+        if "to" in body:
+            return self._ask(self._towards(body))
         if "at" not in body:
             return self._ask(Request.SWITCHOVER)
         self.schedule.set(_microseconds(body["at"]))
         return _taken()
+
+    def _towards(self, body: dict[str, Any]) -> Request:
+        to, me = body["to"], self._node.memory.me
+        if isinstance(to, bool) or to not in (0, 1) or "at" in body:
+            raise web.HTTPBadRequest(text="to must be 0 or 1, and goes without at")
+        if (to == me) is (self._node.memory.role is Role.LEADER):
+            raise PortError(f"node {to} leads already" if to == me else f"this node is {self._node.memory.role}")
+        return Request.LEAD_HERE if to == me else Request.SWITCHOVER
 
     async def call_off(self, _: web.Request) -> web.Response:
         """Drop the planned switchover."""
@@ -228,6 +251,14 @@ class Handlers:
         """Compare with the leader and become equal."""
         await _body(request)
         return self._ask(Request.RESYNC)
+
+    async def scrub(self, request: web.Request) -> web.Response:
+        """Compare leader and follower."""
+        paced = (await _body(request, "paced")).get("paced", True)
+        if not isinstance(paced, bool):
+            raise web.HTTPBadRequest(text="paced must be true or false")
+        self.scrubs.ask(SHARE if paced else 1.0)
+        return _taken()
 
     async def leave(self, request: web.Request) -> web.Response:
         """Prepare for the end of this machine."""

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from failover import __version__
 from failover.adapters.certificate_expiry import not_after
+from failover.api import scrubs
 from failover.api import status as told
 from failover.core.evidence import Peer
 from failover.core.model import Health, Kind, Role, Sync
@@ -46,6 +47,7 @@ class Surroundings:
     rooms: tuple[tuple[Path, int, int], ...]  # folder, free bytes, size in bytes
     certificates: Mapping[str, float]  # name -> end of validity, seconds since the epoch
     drill: tuple[float, bool] | None = None  # when the newest drill ended, and whether it went well
+    scrub: Mapping[str, Any] | None = None  # what the newest scrub found
 
 
 async def exposition(node: Node, settings: ApiSettings, archive: Archive, accept: str) -> tuple[bytes, str]:
@@ -70,7 +72,8 @@ def _look_around(settings: ApiSettings, archive: Archive) -> Surroundings:
     if settings.tls is not None:
         with contextlib.suppress(PortError):  # said in the log and by `doctor`; no sample is what the alert sees
             certificates = not_after(settings.tls)
-    return Surroundings(archive.sizes(), tuple(rooms), certificates, _drill(settings.state_dir / DRILL))
+    scrub = scrubs.read(settings.state_dir / scrubs.FILE)
+    return Surroundings(archive.sizes(), tuple(rooms), certificates, _drill(settings.state_dir / DRILL), scrub)
 
 
 def _drill(file: Path) -> tuple[float, bool] | None:
@@ -249,6 +252,13 @@ class NodeCollector(Collector):
         drilled_s, well = self._surroundings.drill or (None, None)
         yield _gauge("last_drill_timestamp_seconds", "When the newest drill ended.", drilled_s)
         yield _gauge("last_drill_success", "Whether it went well.", well)
+        scrub: Mapping[str, Any] = self._surroundings.scrub or {}
+        at_us = scrub.get("at_us")
+        yield _gauge(
+            "last_scrub_timestamp_seconds", "When leader and follower were last compared.", at_us and at_us / 1e6
+        )
+        yield _gauge("last_scrub_rows", "Rows of the leader that were compared.", scrub.get("rows"))
+        yield _gauge("last_scrub_differing_rows", "Rows that differed.", scrub.get("different"))
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

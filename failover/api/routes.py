@@ -50,7 +50,8 @@ STATUS = thing(
     paths=array(thing(name=TEXT, connected=TRUTH, error=maybe(TEXT))), lease_s=maybe(NUMBER), isolated=TRUTH,
     leaving=TRUTH, disk_nearly_full=TRUTH, clock=thing(offset_us=WHOLE, uncertainty_us=WHOLE),
     progress=maybe(thing(rows=WHOLE, total=WHOLE, bytes=WHOLE, seconds=NUMBER)), last_verdict=maybe(VERDICT),
-    switchover_at=maybe(TEXT), at_risk=array(TEXT),
+    switchover_at=maybe(TEXT), scrub=thing(running=TRUTH, error=maybe(TEXT), newest=maybe({"type": "object"})),
+    at_risk=array(TEXT),
 )  # fmt: skip
 EVENT = thing(id=WHOLE, at_us=WHOLE, kind=TEXT, message=TEXT)
 ENTRY = thing(
@@ -180,12 +181,20 @@ ROUTES = (
     _reads("/page.css", "page", "a part of the page", None, "text/css"),
     _reads("/page.js", "page", "a part of the page", None, "text/javascript"),
     _acts(
-        "switchover", "give leadership to the follower, now or at a time; ask the leader",
-        {"type": "object", "properties": {"at": {"type": "string", "format": "date-time"}}, "additionalProperties": False},
+        "switchover", "give leadership to the follower, now or at a time; ask the leader, or name the node that is to lead",
+        {
+            "type": "object",
+            "properties": {"at": {"type": "string", "format": "date-time"}, "to": {"type": "integer", "enum": [0, 1]}},
+            "maxProperties": 1, "additionalProperties": False,
+        },
     ),
     _acts("switchover", "call the planned switchover off", method="DELETE", handler="call_off"),
     _acts("failover", "lead although the leader does not say so; ask the node that is to lead"),
     _acts("resync", "compare with the leader and become equal; ask the follower"),
+    _acts(
+        "scrub", "compare leader and follower; the status says when it is through, and what was found",
+        {"type": "object", "properties": {"paced": {"type": "boolean"}}, "additionalProperties": False},
+    ),
     _acts("leave", "prepare for the end of this machine"),
     _acts(
         "pause", "stop promotions, switchovers and verdicts of the pair; it ends by itself",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from failover.adapters.peer_link import TlsFiles
     from failover.api.routes import Route
     from failover.node.loop import Node
+    from failover.ports import Scrub
 
 log = structlog.get_logger()
 
@@ -62,22 +63,28 @@ class ApiSettings:
     health_without_certificate: bool = False
     connections_max: int = 64
     requests_per_s: float = 20.0
+    scrub_every_s: float = 0.0  # 0: only when somebody asks
 
 
 class ApiServer:
     """Serves one node to its machine's administrator, and to whoever a certificate or loopback lets in."""
 
     def __init__(
-        self, node: Node, settings: ApiSettings, archive: Archive, reload: Callable[[], Awaitable[list[str]]]
+        self,
+        node: Node,
+        settings: ApiSettings,
+        archive: Archive,
+        reload: Callable[[], Awaitable[list[str]]],
+        scrub: Scrub | None = None,
     ) -> None:
         self._settings = settings
-        self._handlers = Handlers(node, settings, archive, reload)
+        self._handlers = Handlers(node, settings, archive, reload, scrub)
         self._rate = Rate(settings.requests_per_s, time.monotonic)
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
         self._connections: Connections | None = None
         self._context: ssl.SSLContext | None = None
-        self._clock: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Listen. Raises PortError where another supervisor listens already, or an address or file cannot be used."""
@@ -94,12 +101,13 @@ class ApiServer:
         except BaseException:
             await self.stop()
             raise
-        self._clock = asyncio.create_task(self._handlers.schedule.run())
+        self._beside = [asyncio.create_task(one.run()) for one in (self._handlers.schedule, self._handlers.scrubs)]
 
     async def stop(self) -> None:
         """Close everything."""
-        if self._clock is not None:
-            self._clock.cancel()
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         for server in self._servers:
             server.close()
         if self._runner is not None:

@@ -146,6 +146,8 @@ def at_risk(node: Node) -> list[str]:
         said.append(memory.halted)
     if memory.disk_nearly_full:
         said.append("the disk is nearly full")
+    if memory.slot_near:
+        said.append("the WAL kept for the follower nears its limit: past it the follower comes back by comparison")
     if node.cell is not None and node.cell.stream is Stream.BROKEN and memory.role is Role.FOLLOWER:
         said.append("replication is broken")
     if not any(path.connected for path in node.ports.link.paths()):
@@ -170,6 +172,8 @@ def _postgres(node: Node) -> dict[str, Any]:
         "subscription": subscription.name if subscription is not None else None,
         "stream_age_s": _finite(subscription.heard_age_s) if subscription is not None else None,
         "fence_term": status.fence_term,
+        "slot_bytes": status.slot_bytes,
+        "slot_limit_bytes": status.slot_limit_bytes,
         "lineage_rows": len(status.lineage),
     }
 
@@ -186,11 +190,21 @@ def _peer(node: Node) -> dict[str, Any]:
         "node": beat.node,
         "role": str(beat.role),
         "sync": str(beat.sync),
-        "term": beat.term,
+        "term": _peer_term(node),
         "revision": beat.visible_revision,
         "postgres_ok": beat.postgres_ok,
         "relation": str(node.cell.relation) if node.cell is not None else None,
     }
+
+
+def _peer_term(node: Node) -> int:
+    """Return the term under which the peer stands. One that has just joined has seen none, and its history says it."""
+    memory = node.memory
+    assert memory.heard is not None
+    beat, status = memory.heard.heartbeat, memory.postgres
+    same = status is not None and status.lineage and beat.head == memory.head
+    lineage = status.lineage if same and status is not None else beat.lineage
+    return max(beat.term, lineage[-1].term if lineage else 0)
 
 
 def _broker(node: Node) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONF
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 ANSWER_S = 10.0
 DONE_S = 120.0
+SWITCH_S = 30.0  # a switchover is through or taken back long before
 
 
 class Form(StrEnum):
@@ -58,7 +60,7 @@ def watch(
     async def look_on() -> None:
         with Live(refresh_per_second=10) as live:
             while True:
-                live.update(_table(await _call(file, "GET", "/v1/status")))
+                live.update(_table(await call(file, "GET", "/v1/status")))
                 await asyncio.sleep(interval_s)
 
     try:
@@ -88,13 +90,18 @@ def history(
 def switchover(
     file: File = config.DEFAULT_FILE,
     at: Annotated[str | None, typer.Option("--at", help="when, with its zone: 2031-05-01T03:00:00Z")] = None,
+    to: Annotated[
+        int | None, typer.Option("--to", min=0, max=1, help="the node that is to lead; on either node")
+    ] = None,
     *,
     call_off: Annotated[bool, typer.Option("--call-off", help="drop the one that is planned")] = False,
     yes: Yes = False,
 ) -> None:
-    """Give leadership to the follower, in order: clients wait for a moment and lose nothing. Run it on the leader."""
+    """Give leadership to the follower, in order: clients wait for a moment and lose nothing. On the leader, or with --to."""
+    if to is not None and (call_off or at is not None):
+        raise typer.BadParameter("--to goes without --at and --call-off")
     if call_off:
-        asyncio.run(_call(file, "DELETE", "/v1/switchover"))
+        asyncio.run(call(file, "DELETE", "/v1/switchover"))
         typer.echo("the planned switchover is called off")
         return
     if at is not None:
@@ -102,8 +109,27 @@ def switchover(
         typer.echo(f"this node gives leadership away at {at}, if it leads then; `status` and `history` tell")
         return
     _confirm("Hand leadership to the other node now?", yes=yes)
+    if to is not None:
+        asyncio.run(switch(file, to))
+        typer.echo(f"node {to} leads")
+        return
     _act(file, "/v1/switchover", lambda told: told["role"] != "leader")
     typer.echo("this node has given leadership away")
+
+
+async def switch(file: Path, to: int) -> None:
+    """Have node `to` lead, from either node. Raises RefusedError where it does not come to it."""
+    await call(file, "POST", "/v1/switchover", {"to": to})
+    deadline_s, begun = time.monotonic() + SWITCH_S, False
+    while time.monotonic() < deadline_s:
+        told = await call(file, "GET", "/v1/status")
+        if told["role"] == "leader" if told["node"] == to else told["peer"]["view"] == "leads":
+            return
+        begun = begun or told["plan"] == "switchover"
+        if told["node"] != to and told["role"] == "leader" and told["plan"] is None and begun:
+            break  # it leads on: the switchover was taken back
+        await asyncio.sleep(0.02)
+    raise RefusedError(f"node {to} has not come to lead; `kine-failover history` on the other node says why")
 
 
 def failover(file: File = config.DEFAULT_FILE, *, yes: Yes = False) -> None:
@@ -158,24 +184,25 @@ def _confirm(question: str, *, yes: bool) -> None:
 
 
 def _get(file: Path, route: str) -> Any:
-    return asyncio.run(_call(file, "GET", route))
+    return asyncio.run(call(file, "GET", route))
 
 
 def _post(file: Path, route: str, body: dict[str, Any] | None = None) -> Any:
-    return asyncio.run(_call(file, "POST", route, body or {}))
+    return asyncio.run(call(file, "POST", route, body or {}))
 
 
 def _act(file: Path, route: str, done: Callable[[dict[str, Any]], bool]) -> None:
     """Post a request and wait until its plan is through and the condition holds."""
 
     async def act() -> None:
-        await _call(file, "POST", route, {})
-        await _until(lambda: _call(file, "GET", "/v1/status"), done)
+        await call(file, "POST", route, {})
+        await until(lambda: call(file, "GET", "/v1/status"), done)
 
     asyncio.run(act())
 
 
-async def _until(look: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[dict[str, Any]], bool]) -> None:
+async def until(look: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[dict[str, Any]], bool]) -> None:
+    """Look until the condition holds and no plan runs. Raises RefusedError where a plan ended without that."""
     plan_seen = False
     try:
         async with asyncio.timeout(DONE_S):
@@ -191,7 +218,8 @@ async def _until(look: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[
         raise RefusedError(f"not through after {DONE_S:g} s; see `kine-failover history`") from None
 
 
-async def _call(file: Path, method: str, route: str, body: dict[str, Any] | None = None) -> Any:
+async def call(file: Path, method: str, route: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask this node's supervisor. Raises UnreachableError, or RefusedError with its reason."""
     socket = config.load(file).node.run_dir / "control.sock"
     connector = aiohttp.UnixConnector(str(socket))
     timeout = aiohttp.ClientTimeout(total=ANSWER_S)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import time
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ import psycopg
 import typer
 
 from failover import config
-from failover.adapters import sql_files
+from failover.adapters import hooks, sql_files
 from failover.adapters.postgres_setup import FUNCTIONS_VERSION, SETTINGS
 from failover.adapters.tls import ends_at_s
 from failover.cli.outcome import REFUSED
@@ -31,6 +34,7 @@ File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONF
 OLDEST_POSTGRES = 150000
 SLOTS_MIN = 4
 RENEW_DAYS = 30
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # and their bits in /proc/<pid>/status
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,11 @@ def doctor(file: File = config.DEFAULT_FILE) -> None:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Return everything that was looked at."""
-    found = [_kine(settings), *_folders(settings), *_tls(settings)]
+    found = [_kine(settings), *_folders(settings), *_tls(settings), *_hooks(settings)]
     found += await _postgres("own Postgres", settings.postgres.own.get_secret_value(), settings)
     found += await _postgres("peer's Postgres", settings.postgres.peer.get_secret_value(), settings)
     found += await _reach(settings)
+    found += [*_capabilities(settings), *await _broker(settings)]
     return found
 
 
@@ -97,6 +102,17 @@ def _folders(settings: Settings) -> list[Finding]:
             )
         )
     return found
+
+
+def _hooks(settings: Settings) -> list[Finding]:
+    if settings.upkeep.hooks_dir is None:
+        return []
+    try:
+        found, refused = hooks.programs(settings.upkeep.hooks_dir)
+    except PortError as error:
+        return [Finding("hooks", str(error), "no hook is called until that is mended")]
+    told = [Finding("hooks", one, "it is not called until that is mended") for one in refused]
+    return [*told, Finding("hooks", f"{settings.upkeep.hooks_dir}: {', '.join(one.name for one in found) or 'none'}")]
 
 
 def _tls(settings: Settings) -> list[Finding]:
@@ -188,6 +204,11 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
                 "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'; reload: an absent peer must not fill the disk"
                 if unbounded else None)
     )  # fmt: skip
+    for slot in await sql_files.run(session, "doctor_slots"):
+        lost = slot["wal_status"] == "lost"
+        remedy = "bring the follower back: it compares and copies what is missing by itself" if lost else None
+        told = "lost: its WAL is gone" if lost else f"keeps {int(slot['bytes']) >> 20} MiB of WAL"
+        found.append(Finding(f"{what} slot {slot['slot_name']}", told, remedy))
     return found + (await _start_fence(what, session, settings) if row["set_up"] else [])
 
 
@@ -208,6 +229,42 @@ async def _start_fence(what: str, session: psycopg.AsyncConnection[Any], setting
     else:
         found.append(Finding(f"{what} start fence", "pg_hba.conf lets Kine in by kine_failover_open only"))
     return found
+
+
+def _capabilities(settings: Settings) -> list[Finding]:
+    """Return what a virtual IP needs and this process has; the supervisor's own process is looked at where it runs."""
+    if settings.address.virtual_ip is None:
+        return []
+    pid = _supervisor_pid(settings)
+    status = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
+    effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
+    lacks = [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
+    who = "the supervisor" if pid is not None else "this user (the supervisor does not run)"
+    if not lacks:
+        return [Finding("virtual IP", f"{who} may set addresses")]
+    remedy = f"AmbientCapabilities={' '.join(CAPABILITIES)} in a drop-in of the unit: see docs/address.md"
+    return [Finding("virtual IP", f"{who} lacks {' and '.join(lacks)}", remedy)]
+
+
+def _supervisor_pid(settings: Settings) -> int | None:
+    """Return the process at the other end of the control socket."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(2.0)
+        asking.connect(str(settings.node.run_dir / "control.sock"))
+        told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", told)[0]) or None
+    return None
+
+
+async def _broker(settings: Settings) -> list[Finding]:
+    if settings.mqtt is None:
+        return []
+    answer = await tcp.knock(*split_endpoint(settings.mqtt.broker), 2.0)
+    found = f"{settings.mqtt.broker} {answer}"
+    remedy = (
+        "start it, open the port, or correct [mqtt] broker: nothing is told to it, and it is no path between the nodes"
+    )
+    return [Finding("MQTT broker", found, None if answer is Answer.OPEN else remedy)]
 
 
 async def _reach(settings: Settings) -> list[Finding]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from failover import __version__, config
-from failover.cli import ask, divergence, doctor, fleet, postgres_setup, setup
+from failover.cli import ask, bundle, divergence, doctor, drill, fleet, postgres_setup, setup
 from failover.cli.outcome import NO_ANSWER, REFUSED, USAGE, RefusedError, UnreachableError
 from failover.errors import ConfigError
 from failover.ports import PortError
@@ -32,7 +32,8 @@ cli.add_typer(config_cli, name="config", help="Check or show the configuration."
 for command in (
     setup.init, setup.join, setup.certs, setup.front, postgres_setup.postgres_setup,
     ask.status, ask.watch, ask.history, ask.switchover, ask.failover,
-    ask.leave, ask.pause, ask.reload, ask.resume, ask.resync, doctor.doctor, fleet.fleet,
+    ask.leave, ask.pause, ask.reload, ask.resume, ask.resync, doctor.doctor, fleet.fleet, drill.scrub, drill.drill,
+    bundle.support_bundle,
 ):  # fmt: skip
     cli.command()(command)
 

@@ -164,6 +164,7 @@ class Heartbeat:
     hand_over: HandOver | None = None
     switching: SwitchPhase | None = None
     frozen: bool = False  # its Kine is frozen
+    wish: str | None = None  # follower: an operator there asks for a switchover; another id is another wish
     verdict: Verdict | None = None  # node 0's proposal, and node 1's consent to it
     acceptance: Acceptance | None = None
     is_open: bool = False  # Kine may use the sender's Postgres

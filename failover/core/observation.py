@@ -28,6 +28,7 @@ class Request(StrEnum):
     SWITCHOVER = "switchover"
     FAILOVER = "failover"
     RESYNC = "resync"
+    LEAD_HERE = "lead_here"  # of a follower: the leader is asked for a switchover
 
 
 @dataclass(frozen=True, slots=True)

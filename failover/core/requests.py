@@ -12,6 +12,8 @@ def refusal(request: Request, cell: Cell) -> str | None:
     """Say why the request cannot be granted now and what to do instead; None when it can."""
     if request is Request.SWITCHOVER:
         return _refuse_switchover(cell)
+    if request is Request.LEAD_HERE:
+        return _refuse_to_ask(cell)
     if cell.role not in (Role.FOLLOWER, Role.STARTING):
         return (
             f"this node is {cell.role}; ask the node that is to give up its data"
@@ -28,6 +30,16 @@ def refusal(request: Request, cell: Cell) -> str | None:
         return "no leader is heard to copy from"
     if cell.relation in (Relation.PARTED, Relation.STRANGER, Relation.UNKNOWN):
         return f"the leader's history is {cell.relation} from here; a verdict must come first"
+    return None
+
+
+def _refuse_to_ask(cell: Cell) -> str | None:
+    if cell.role is not Role.FOLLOWER or cell.peer is not Peer.LEADS:
+        return f"this node is {cell.role} and its peer {cell.peer}; a follower of a leader that is heard can ask it"
+    if cell.paused:
+        return "the pair is paused; resume first"
+    if cell.worth is not Worth.SYNCED:
+        return "this node is not in sync yet; see `kine-failover status`"
     return None
 
 

@@ -29,6 +29,7 @@ class Words:
     hand_over: HandOver | None = None
     switching: SwitchPhase | None = None
     frozen: bool = False
+    wish: str | None = None
     verdict: Verdict | None = None
     ghosts_under: str | None = None
 
@@ -83,6 +84,7 @@ def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> 
         hand_over=words.hand_over,
         switching=words.switching,
         frozen=words.frozen,
+        wish=words.wish,
         verdict=words.verdict,
         acceptance=durable.acceptance,
         is_open=status is not None and status.is_open,

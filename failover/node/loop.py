@@ -57,6 +57,9 @@ BREAKS_IN = frozenset({Decision.YIELD, Decision.SUSPEND, Decision.HAND_OVER, Dec
 RETRY_MIN_S = 0.2
 READ_AGAIN_S = 0.001  # a few rounds of the event loop: what the sockets hold is taken in
 CLOCK_JUMP_US = 500_000
+SLOT_WARN = 0.8  # of max_slot_wal_keep_size
+SLOT_SMALL_BYTES = 64 << 20  # less is not worth giving up for a disk that is nearly full
+WISH_S = 5.0  # how long a follower asks its leader for leadership
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class NodeSettings:
     look_trouble_s: float = 0.03  # while it is down
     probe_world_s: float = 1.0  # isolation, disk, Kine's revision
     retry_max_s: float = 5.0  # between two tries of what fails again and again
+    slot_keep_bytes: int = 4 << 30  # WAL that a leader keeps for a follower that it does not wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,11 @@ class Node:
         if self.running is not None and not self.running[2].done():
             return f"this node is busy: {self.step}; ask again when that is through"
         why = refusal(request, self.cell)
-        if why is None:
+        if why is None and request is Request.LEAD_HERE:
+            self.memory.wish = (self.ports.clock.new_id(), self.ports.clock.now_s() + WISH_S)
+            self.ports.history.append("request", "an operator asks the leader to give leadership to this node")
+            self.say()
+        elif why is None:
             self.memory.request = request
             self.ports.history.append("request", f"an operator asks for a {request}")
             self.wake()
@@ -199,6 +207,8 @@ class Node:
         """Send a heartbeat now."""
         memory, seen = self.memory, self.observe()
         memory.seq += 1
+        if memory.wish is not None and (memory.role is not Role.FOLLOWER or seen.now_s > memory.wish[1]):
+            memory.wish = None
         heard = memory.heard.heartbeat if memory.heard is not None else None
         words = Words(
             boot=memory.boot,
@@ -211,6 +221,7 @@ class Node:
             hand_over=self._word(),
             switching=memory.switching,
             frozen=self.ports.kine.status().frozen,
+            wish=memory.wish[0] if memory.wish is not None else None,
             verdict=memory.verdict,
             ghosts_under=memory.ghosts_under,
         )
@@ -252,6 +263,7 @@ class Node:
         self._echo_wall_us = wall_us
         self._heard.set()
         self._keep_switching(heartbeat)
+        self._hear_wish(heartbeat)
         if before is None or _told(before) != _told(heartbeat):
             self.wake()
             self._move_kine.set()
@@ -266,6 +278,15 @@ class Node:
             self.say()
         elif heartbeat.switching is None and heartbeat.role is Role.LEADER and frozen and self.running is None:
             self.ports.kine.thaw()
+
+    def _hear_wish(self, heartbeat: Heartbeat) -> None:
+        """A follower's operator wants it to lead: as if this node's own had asked for a switchover, once a wish."""
+        if heartbeat.wish is None or heartbeat.wish == self.memory.wish_heard or self.memory.role is not Role.LEADER:
+            return
+        self.memory.wish_heard = heartbeat.wish
+        why = self.ask(Request.SWITCHOVER)
+        if why is not None:
+            self.ports.history.append("refused", f"the peer asks for leadership: {why}")
 
     def _path_closed(self, _path: str) -> None:
         self.wake()
@@ -336,7 +357,39 @@ class Node:
         while True:
             self.memory.disk_nearly_full = await self.ports.probes.disk_nearly_full()
             self.memory.served_revision = max(self.memory.served_revision, self.ports.kine.status().revision)
+            try:
+                await self._guard_wal()
+            except PortError as error:
+                log.warning("the slot that keeps too much WAL is still there", error=str(error))
             await self.ports.clock.sleep(self.settings.probe_world_s)
+
+    async def _guard_wal(self) -> None:
+        """A follower that is away must never fill the leader's disk: it comes back by comparison without its slot.
+
+        A slot that commits wait for is left alone: it moves, or the leader goes alone first.
+        """
+        memory, status = self.memory, self.memory.postgres
+        if status is None or memory.health is not Health.UP:
+            return
+        limit = status.slot_limit_bytes
+        near = memory.role is Role.LEADER and limit is not None and status.slot_bytes > SLOT_WARN * limit
+        if near and not memory.slot_near:
+            self.ports.history.append(
+                "slot_near_limit", "the WAL kept for the follower nears max_slot_wal_keep_size; past it the follower "
+                "comes back by comparison", slot_bytes=status.slot_bytes, limit_bytes=limit,
+            )  # fmt: skip
+        memory.slot_near = near
+        kept = status.slot_bytes
+        too_much = kept > self.settings.slot_keep_bytes or (memory.disk_nearly_full and kept > SLOT_SMALL_BYTES)
+        waited_for = memory.sync is Sync.IN_SYNC or bool(status.waits_for)
+        busy = self.running is not None and not self.running[2].done()
+        if memory.role is Role.LEADER and too_much and not waited_for and not busy:
+            await self.ports.postgres.drop_slots(None)
+            self.ports.history.append(
+                "slot_dropped", "the slot of the follower that is away is given up: it kept too much WAL, and the "
+                "follower comes back by comparison", slot_bytes=kept, disk_nearly_full=memory.disk_nearly_full,
+            )  # fmt: skip
+            await self.look()
 
     # ---- deciding ----------------------------------------------------------------------------------------------
 
@@ -373,6 +426,9 @@ class Node:
         rule = decide(cell)
         if rule != self.rule:
             log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
+        resolving = self.rule is not None and self.rule.decision is Decision.RESOLVE
+        if rule.decision is Decision.RESOLVE and not resolving:
+            self.ports.history.append("split", f"both nodes lead: {rule.why}", rule=rule.name)
         self.cell, self.rule = cell, rule
         # Until going alone is said, a message that does not ask any more would extend the lease again.
         unanswered = rule.decision is Decision.GO_ALONE and cell.stream is Stream.UNANSWERED
@@ -473,7 +529,8 @@ class Node:
         if self.memory.role is role:
             return
         log.info("role", before=str(self.memory.role), now=str(role), why=why)
-        self.ports.history.append("role", f"{self.memory.role} -> {role}: {why}")
+        before = str(self.memory.role)
+        self.ports.history.append("role", f"{before} -> {role}: {why}", before=before, now=str(role))
         self.memory.role = role
         self._move_kine.set()
         if role is Role.STARTING:

@@ -82,8 +82,11 @@ class Memory:
     fenced_fully: bool = False
     isolated: bool = False
     disk_nearly_full: bool = False
+    slot_near: bool = False  # the WAL kept for the follower nears its limit
     leaving: bool = False
     request: Request | None = None
+    wish: tuple[str, float] | None = None  # a follower's operator wants it to lead: id, and when that is given up
+    wish_heard: str = ""  # the peer's newest wish, so that each is granted or refused once
     switching: SwitchPhase | None = None
     hand_over: HandOver | None = None
     asks_renounce: bool = False

@@ -201,6 +201,8 @@ class Steps:
             "leads", f"leads in term {row.term}: {errand.why}", term=row.term, fence="full" if fence.full else "light",
             provisional=fence.provisional, why=fence.why, first_revision=written.first_revision, rule=errand.rule,
         )  # fmt: skip
+        if kind is Kind.VERDICT:
+            self.ports.history.append("healed", "the split is over: this node has won it", winner=self.memory.me)
 
     def _lead_on(self) -> None:
         """Say that this node leads, under the row that its data ends with."""
@@ -351,7 +353,8 @@ class Steps:
         led = bool(mine) and mine[-1].node == memory.me
         order = RejoinOrder(
             leader_head=leader.head,
-            parting_revision=parting_revision(mine, memory.peer_lineage) if mine else 0,
+            # An operator asks for it because something may differ anywhere: then common history is compared as well.
+            parting_revision=parting_revision(mine, memory.peer_lineage) if mine and not errand.ordered else 0,
             subscription=f"kf_{memory.me}_{self.ports.clock.new_id()[:8]}",
             reason=errand.why,
             archived=acceptance.archive if acceptance is not None else None,
@@ -365,6 +368,10 @@ class Steps:
         memory.hand_over = None
         # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13).
         memory.ghosts_under = memory.head if report.only_here and led else None
+        if acceptance is not None:
+            self.ports.history.append(
+                "healed", "the split is over: the other node has won it", winner=acceptance.verdict.winner
+            )
         self.ports.history.append(
             "rejoined",
             f"follows again ({report.kind}): {report.rows_copied} rows copied, {report.rows_deleted} deleted",

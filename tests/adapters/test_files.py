@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from failover.adapters import kine
 from failover.adapters.archive import Archive, Limits
 from failover.adapters.clock import SystemClock
-from failover.adapters.history import HistoryFile
+from failover.adapters.history import BYTES_AN_EVENT, HistoryFile
+from failover.adapters.process import Process
 from failover.adapters.state_file import StateFile
 from failover.core.model import Acceptance, Choice, Durable, Verdict
 from failover.ports import PortError
@@ -48,6 +52,50 @@ def test_history_survives_a_restart_and_a_torn_line(tmp_path: Path) -> None:
     again = HistoryFile(path, SystemClock())
     assert [event["message"] for event in again.newest(10)] == ["leads"]
     again.close()
+
+
+def test_history_is_bounded_on_disk_and_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    history = HistoryFile(path, SystemClock(), kept=20, bytes_a_file=4000)
+    for number in range(500):
+        history.append("role", f"event {number}", evidence="x" * 100)
+    history.append("role", "y" * 100_000, evidence="x" * 1_000_000)
+    history.close()
+    files = sorted(tmp_path.iterdir())
+    assert [one.name for one in files] == ["history.1", "history.jsonl"]
+    assert all(one.stat().st_size < 4000 + BYTES_AN_EVENT for one in files)
+    assert len(history.newest(1000)) == 20
+    again = HistoryFile(path, SystemClock(), kept=20, bytes_a_file=4000)
+    kept = [event["id"] for event in again.newest(1000)]
+    assert kept == list(range(501 - len(kept) + 1, 502))
+    assert len(str(again.newest(1)[0]["message"])) <= BYTES_AN_EVENT
+    again.append("role", "one more")
+    assert again.newest(1)[0]["id"] == 502
+    again.close()
+
+
+async def test_kines_log_is_bounded_while_kine_runs(tmp_path: Path) -> None:
+    """A process that appends to its open log for months: what it writes after the cut is at the beginning of the file."""
+    log = tmp_path / "kine.log"
+    process = Process.spawn(
+        ["/bin/sh", "-c", "while :; do echo 0123456789012345678901234567890123456789; sleep 0.002; done"], {}, log
+    )
+    try:
+        for _ in range(3):
+            async with asyncio.timeout(60):
+                while log.stat().st_size <= 4000:
+                    await asyncio.sleep(0.01)
+            await kine._bound(log, 4000)
+            assert log.stat().st_size < 4000
+        assert log.with_name("kine.log.1").stat().st_size < 400_000
+        assert sorted(os.listdir(tmp_path)) == ["kine.log", "kine.log.1"]  # noqa: PTH208 - no blocking call
+        async with asyncio.timeout(60):
+            while not log.stat().st_size:
+                await asyncio.sleep(0.01)
+        assert b"\0" not in log.read_bytes()
+    finally:
+        process.kill()
+        await process.ended(60.0)
 
 
 def test_archives_are_bounded_and_the_newest_is_kept(tmp_path: Path) -> None:

@@ -158,6 +158,24 @@ async def test_switchover_now(serve: Serve) -> None:
                 await asyncio.sleep(0.02)
 
 
+async def test_switchover_to_a_node(serve: Serve) -> None:
+    async with serve() as served:
+        before = served.leader
+        async with served.locally(1 - before) as session:
+            for wrong, status in (
+                ({"to": 2}, 400),
+                ({"to": 0, "at": "2031-01-01T00:00:00Z"}, 400),
+                ({"to": before}, 409),
+            ):
+                async with session.post("/v1/switchover", json=wrong) as answer:
+                    assert answer.status == status
+            async with session.post("/v1/switchover", json={"to": 1 - before}) as answer:
+                assert answer.status == 200
+        async with asyncio.timeout(30):
+            while served.nodes[1 - before].memory.role is not Role.LEADER:
+                await asyncio.sleep(0.02)
+
+
 async def test_switchover_at_a_time_survives_a_restart(serve: Serve) -> None:
     async with serve() as served:
         before = served.leader

@@ -96,3 +96,22 @@ def test_a_wrong_file_exits_with_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is no such file" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('[api]\nlisten = ["10.0.0.1:7481"]', "api"),
+        ('[api]\nlisten = ["0.0.0.0:7481"]', "api"),
+        ('[api]\nlisten = ["[::]:7481"]', "api"),
+        ('[api]\nlisten = ["127.0.0.1:7481"]\nplain_on_loopback = false', "api"),
+    ],
+)
+def test_listening_beyond_loopback_needs_tls(tmp_path: Path, line: str, named: str) -> None:
+    path = write(tmp_path, f"{GOOD}\n{line}\n")
+    with pytest.raises(ConfigError, match="over TLS only") as refused:
+        config.load(path)
+    assert f"[{named}]" in str(refused.value)
+    path = write(tmp_path, GOOD.replace('listen = ["127.0.0.1:7480"]', 'listen = ["10.0.0.1:7480"]'))
+    with pytest.raises(ConfigError, match=r"not loopback.*\[link\.tls\]"):
+        config.load(path)

@@ -51,6 +51,7 @@ HEALTHY = {
     **plain("slot_limit_bytes", "100x200"), **plain("replication_lag_bytes", "1000x200"),
     **plain("clock_offset_seconds", "-0.2x200"), **plain("clock_uncertainty_seconds", "0.001x200"),
     **plain("paused", "0x200"), **plain("leaderships_total", "2x200"),
+    **plain("last_scrub_differing_rows", "0x200"),
     **plain("last_drill_timestamp_seconds", "0x200"), **plain("last_drill_success", "1x200"),
 }  # fmt: skip
 # Alert -> what differs from a healthy pair, and how often it fires.
@@ -78,6 +79,7 @@ FAULTS: dict[str, tuple[dict[str, str], int]] = {
     "KineFailoverSplitBrainResolved": (family("split_brains_total", "winner", {"0": "0x150 1x50"}), 1),
     "KineFailoverFlapping": (plain("leaderships_total", "0+0.1x200"), 1),
     "KineFailoverPlanFails": (family("plan_failures_total", "plan", {"promote": "0+1x200"}), 1),
+    "KineFailoverDataDiffers": (plain("last_scrub_differing_rows", "2x200"), 1),
     "KineFailoverDrillOld": (plain("last_drill_timestamp_seconds", f"-{40 * DAY_S}x200"), 1),
 }  # fmt: skip
 AT = "170m"  # longer than every `for`

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from failover.core.observation import Request
+from failover.node.loop import WISH_S
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Simulate
@@ -237,5 +238,25 @@ def test_heartbeats_get_lost(simulate: Simulate) -> None:
         assert set(pair.terms.values()) == {0}
         pair.world.loss = 0.0
         await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_follower_asks_for_leadership(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        for _ in range(2):
+            leader = pair.leader()
+            follower, leading = pair.nodes[1 - leader], pair.nodes[leader]
+            assert follower is not None
+            assert leading is not None
+            assert "is leader" in str(leading.ask(Request.LEAD_HERE))
+            assert follower.ask(Request.LEAD_HERE) is None
+            await pair.until("the follower to lead", lambda leader=leader: pair.leads(1 - leader), 2.0)  # type: ignore[misc]
+            await pair.until_in_sync()
+            await pair.quiet(2 * WISH_S)  # a wish that was granted moves nothing any more
+            assert pair.leader() == 1 - leader
+        await pair.nodes[pair.leader()].pause(60.0)  # type: ignore[union-attr]
+        await pair.quiet(0.5)
+        assert "paused" in str(pair.nodes[1 - pair.leader()].ask(Request.LEAD_HERE))  # type: ignore[union-attr]
 
     simulate(scenario)

@@ -1,0 +1,125 @@
+"""What keeps a pair good for years, on real Postgres and real Kine: scrubs, drills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psycopg
+
+from tests.conftest import calm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from lab import binaries
+    from lab.clients import Clients
+    from lab.pair import NodeProcesses, Pair
+
+    Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
+
+
+async def run(node: NodeProcesses, *arguments: str) -> tuple[int, str, str]:
+    done = await asyncio.to_thread(node.command, *arguments, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+async def scrubbed(node: NodeProcesses, *arguments: str) -> dict[str, Any]:
+    code, out, err = await run(node, "scrub", "--output", "json", *arguments)
+    assert out, err
+    found: dict[str, Any] = json.loads(out)
+    assert code == (0 if found["ok"] else 1)
+    return found
+
+
+async def metric(pair: Pair, node: NodeProcesses, name: str) -> float:
+    url = f"http://127.0.0.1:{pair.ports[f'api-{node.number}']}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        lines = [line.split() for line in (await answer.text()).splitlines()]
+    return next(float(line[1]) for line in lines if line and line[0] == f"kine_failover_{name}")
+
+
+async def test_scrub_is_exact_under_load_and_resync_is_the_remedy(
+    running_pair: Start, each_postgres: binaries.Postgres
+) -> None:
+    async with running_pair(version=each_postgres, **calm()) as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        for node in (follower, leader, follower):  # rows in flight are never taken for different ones
+            found = await scrubbed(node, "--fast")
+            assert found["ok"]
+            assert found["rows"] > 50
+        rows = [row[0] for row in follower.rows() if row[1].startswith("/registry/lab/")][:3]
+        with psycopg.connect(follower.conninfo, autocommit=True) as session:
+            session.execute("DELETE FROM kine WHERE id = %s", [rows[0]])
+            session.execute("UPDATE kine SET value = 'other' WHERE id = %s", [rows[1]])
+            session.execute("INSERT INTO kine (id, name, created, deleted) VALUES (-7, '/registry/lab/foreign', 1, 0)")
+        found = await scrubbed(follower)
+        assert (found["missing"], found["changed"], found["extra"]) == ([rows[0]], [rows[1]], [-7])
+        assert "resync" in (await run(follower, "scrub"))[1]
+        told = await follower.status()
+        assert told is not None
+        assert any("3 rows differ" in risk for risk in told["at_risk"])
+        assert await metric(pair, follower, "last_scrub_differing_rows") == 3
+        assert [one["kind"] for one in follower.history() if one["kind"] == "differs"] == ["differs"] * 2
+        await asyncio.to_thread(follower.command, "resync", "--yes")
+        assert (await scrubbed(follower))["ok"]
+        assert await metric(pair, follower, "last_scrub_differing_rows") == 0
+        await clients.verify()
+
+
+async def test_the_follower_scrubs_by_itself(running_pair: Start) -> None:
+    async with running_pair(**calm(upkeep="scrub_every_s = 1.0")) as (pair, _):
+        follower = pair.other(await pair.leader())
+
+        def told(both: Any) -> bool:
+            newest = both[follower.number]["scrub"]["newest"]
+            return newest is not None and newest["ok"]
+
+        both = await pair.until("the follower to have compared", told)
+        assert both[1 - follower.number]["scrub"]["newest"] is None
+
+
+async def test_drill_there_and_back_from_either_node(running_pair: Start) -> None:
+    async with running_pair(**calm()) as (pair, clients):
+        leader = await pair.leader()
+        for node in (leader, pair.other(leader)):
+            code, out, err = await run(node, "drill", "--yes", "--output", "json")
+            assert code == 0, err + out
+            report = json.loads(out)
+            assert report["ok"]
+            assert [move["to"] for move in report["moves"]] == [1 - leader.number, leader.number]
+            assert all(0 < move["gap_ms"] < 60_000 for move in report["moves"])
+            assert report["acknowledged"] >= 12
+            assert report["lost"] == 0
+            assert await metric(pair, node, "last_drill_success") == 1
+            assert (await pair.leader()) is leader
+        rows = await clients.verify()
+        probes = {row[1] for row in rows if row[1].startswith("/kine-failover/drill/")}
+        alive = {name for name in probes if not [row for row in rows if row[1] == name][-1][3]}
+        assert not alive
+
+
+async def test_a_drill_is_refused_where_it_would_be_a_risk(running_pair: Start) -> None:
+    async with running_pair(**calm()) as (pair, _):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        await asyncio.to_thread(leader.command, "pause")
+        code, _, err = await run(follower, "drill", "--yes")
+        assert (code, err.count("\n")) == (1, 1)
+        assert "paused" in err
+        await asyncio.to_thread(leader.command, "resume")
+        await pair.until_in_sync()
+        pair.network.cut()
+        await pair.until("both to lead", lambda both: all(one["role"] == "leader" for one in both if one is not None))
+        code, _, err = await run(leader, "drill", "--yes")
+        assert (code, err.count("\n")) == (1, 1)
+        assert "one that follows" in err
+        follower.kill()
+        code, _, err = await run(follower, "drill", "--yes")
+        assert code == 3
+        assert not (leader.state_dir / "drill.json").exists()
+        assert not (follower.state_dir / "drill.json").exists()
