@@ -32,7 +32,7 @@ EFFECT_S = 30.0  # a bound on a hang
 RECOVERY_S = 120.0
 WRITES_BEFORE = 60  # acknowledged through each node before anything is struck
 SWAPS_BEFORE = 12
-TRAFFIC_S = 20.0
+TRAFFIC_S = 45.0
 FALSE = "a false failover"
 
 

@@ -5,5 +5,5 @@ if [ -e "$PGDATA/kine_failover_open" ]; then
   echo kine_failover_closed > "$PGDATA/kine_failover_open"
 fi
 exec docker-entrypoint.sh postgres \
-  -c wal_level=logical -c track_commit_timestamp=on -c restart_after_crash=off -c max_slot_wal_keep_size=1GB \
+  -c wal_level=logical -c track_commit_timestamp=on -c restart_after_crash=off -c max_slot_wal_keep_size=1GB -c max_connections=500 \
   -c wal_receiver_status_interval=1s -c wal_sender_timeout=5s -c wal_receiver_timeout=5s "$@"

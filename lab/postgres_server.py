@@ -32,7 +32,7 @@ SETTINGS: dict[str, str] = {
     "wal_level": "logical",
     "track_commit_timestamp": "on",
     "restart_after_crash": "off",
-    "max_connections": "60",
+    "max_connections": "500",
     "shared_buffers": "32MB",
     "max_slot_wal_keep_size": "'1GB'",
     "wal_sender_timeout": "'5s'",

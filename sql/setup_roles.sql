@@ -22,6 +22,9 @@ DO $$ BEGIN
   EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %%I', %(supervisor)s);
   EXECUTE format('ALTER ROLE %%I SET synchronous_commit = on', %(kine_role)s);
   -- A superuser always finds a session free; the supervisor does because Kine is kept from taking the last ones.
+  -- The files may already say more than takes effect with the next restart.
   EXECUTE format('ALTER ROLE %%I CONNECTION LIMIT %%s', %(kine_role)s,
-    greatest(5, current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int - 20));
+    greatest(5, greatest(current_setting('max_connections')::int,
+      (SELECT setting::int FROM pg_file_settings WHERE name = 'max_connections' ORDER BY seqno DESC LIMIT 1))
+      - current_setting('superuser_reserved_connections')::int - 20));
 END $$

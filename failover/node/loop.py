@@ -56,6 +56,7 @@ PLAN_OF = {
 BREAKS_IN = frozenset({Decision.YIELD, Decision.SUSPEND, Decision.HAND_OVER, Decision.START_OVER, Decision.RESOLVE})
 RETRY_MIN_S = 0.2
 READ_AGAIN_S = 0.001  # a few rounds of the event loop: what the sockets hold is taken in
+TIME_OUTS_SLEPT_MAX = 2  # looks at the own Postgres in a row that a stall of this node may excuse
 CLOCK_JUMP_US = 500_000
 SLOT_WARN = 0.8  # of max_slot_wal_keep_size
 SLOT_SMALL_BYTES = 64 << 20  # less is not worth giving up for a disk that is nearly full
@@ -111,6 +112,7 @@ class Node:
         self._refused: str | None = None
         self._wall_minus_boot_us: int | None = None
         self._last_tick_s = NEVER
+        self._time_outs_slept = 0  # in a row
 
     # ---- what the tasks do -------------------------------------------------------------------------------------
 
@@ -194,14 +196,30 @@ class Node:
 
     async def look(self) -> PostgresStatus:
         """Look at the own Postgres now. Raises PostgresDownError or PostgresHungError."""
+        began_s = self.ports.clock.now_s()
         try:
             status = await self.ports.postgres.status()
-        except (PostgresDownError, PostgresHungError) as error:
-            self.memory.health = Health.HUNG if isinstance(error, PostgresHungError) else Health.DOWN
+        except PostgresDownError:
+            self.memory.health = Health.DOWN
             self.wake()
             raise
+        except PostgresHungError:
+            # A time-out that this node slept through itself says nothing of Postgres; but not for ever.
+            if self._slept_since(began_s) and self._time_outs_slept < TIME_OUTS_SLEPT_MAX:
+                self._time_outs_slept += 1
+            else:
+                self.memory.health = Health.HUNG
+                self.wake()
+            raise
+        self._time_outs_slept = 0
         self.memory.looked(status, self.ports.clock.now_s())
         return status
+
+    def _slept_since(self, moment_s: float) -> bool:
+        """Whether this node did not run for a while since then, noticed already or not."""
+        asleep_s = self.ports.clock.now_s() - self._last_tick_s
+        late = self._last_tick_s != NEVER and asleep_s > self.settings.timing.stall_s
+        return late or self.memory.stalled_s >= moment_s
 
     def say(self) -> None:
         """Send a heartbeat now."""

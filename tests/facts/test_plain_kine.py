@@ -17,7 +17,7 @@ from failover.etcd.client import EtcdClient, EtcdError
 from lab import binaries
 from lab.checker import FIRST_BATCH
 from lab.pair import Reservation
-from lab.postgres_server import DATABASE, SUPERVISOR, PostgresServer
+from lab.postgres_server import DATABASE, SUPERUSER, SUPERVISOR, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -27,8 +27,9 @@ QUIET_S = 3.0  # thirty polls
 
 
 @pytest.fixture
-def plain() -> Iterator[tuple[PostgresServer, str]]:
-    """A Postgres and a Kine; yields the server and the Kine's target."""
+def plain(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, str]]:
+    """A Postgres and a Kine, with more arguments by parameter; yields the server and the Kine's target."""
+    more: tuple[str, ...] = getattr(request, "param", ())
     folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
     folder.chmod(0o755)
     reserved = Reservation(1)
@@ -40,7 +41,7 @@ def plain() -> Iterator[tuple[PostgresServer, str]]:
         endpoint = f"postgres://{SUPERVISOR}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
         kine = subprocess.Popen(
             [binaries.kine(), "--listen-address", target, "--endpoint", endpoint, "--metrics-bind-address", "0",
-             "--datastore-poll-interval", "100ms"],
+             "--datastore-poll-interval", "100ms", *more],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         yield server, target
@@ -96,6 +97,66 @@ async def test_a_create_whose_session_is_ended_is_acknowledged_and_not_there(
             row = asking.execute("SELECT name FROM kine WHERE id = %s", [answer.revision]).fetchone()
         assert row != ("/lost",)
         assert (await etcd.get("/lost")).kv is None
+
+
+SESSIONS = 6  # of Postgres for Kine in the trials below
+CROWD = 24  # clients at once
+
+
+async def of_a_crowd(target: str, timeout_s: float) -> tuple[set[str], int]:
+    """Have more clients at once than there are sessions; return what was acknowledged, and how many got no answer."""
+    acknowledged: set[str] = set()
+    failed = 0
+
+    async def create_and_list(number: int) -> None:
+        nonlocal failed
+        etcd = EtcdClient(target)
+        for turn in range(10):
+            key = f"/crowd/{number}/{turn}"
+            try:
+                if (await etcd.create(key, b"x", timeout_s=timeout_s)).succeeded:
+                    acknowledged.add(key)
+                await etcd.list("/crowd/")
+            except EtcdError:
+                failed += 1
+                etcd.close()
+                etcd = EtcdClient(target)
+        etcd.close()
+
+    await asyncio.gather(*(create_and_list(number) for number in range(CROWD)))
+    return acknowledged, failed
+
+
+async def test_creates_are_acknowledged_and_not_there_when_postgres_has_no_session_left(
+    plain: tuple[PostgresServer, str],
+) -> None:
+    server, target = plain
+    async with client(target):
+        with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as asking:
+            asking.execute(f"ALTER ROLE {SUPERVISOR} CONNECTION LIMIT {SESSIONS}")
+            acknowledged, _ = await of_a_crowd(target, ANSWER_S)
+            there = {row[0] for row in asking.execute("SELECT name FROM kine").fetchall()}
+    assert acknowledged - there
+
+
+@pytest.mark.parametrize("plain", [("--datastore-max-open-connections", str(SESSIONS))], indirect=True, ids=["bounded"])
+async def test_a_kine_with_a_bound_on_its_sessions_waits_for_itself(plain: tuple[PostgresServer, str]) -> None:
+    server, target = plain
+    async with client(target):
+        asked = asyncio.create_task(of_a_crowd(target, 1.0))
+        with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as asking:
+            async with asyncio.timeout(ANSWER_S):
+                while True:  # each create holds one session with nothing but BEGIN in it, and asks for another
+                    row = asking.execute(
+                        "SELECT count(*) FROM pg_stat_activity WHERE usename = %s "
+                        "AND state = 'idle in transaction' AND query ILIKE 'begin%%'",
+                        [SUPERVISOR],
+                    ).fetchone()
+                    if row is not None and row[0] >= SESSIONS - 1:
+                        break
+                    await asyncio.sleep(0.02)
+        _, failed = await asked
+    assert failed
 
 
 async def test_a_first_batch_does_not_wait_for_a_lower_id(plain: tuple[PostgresServer, str]) -> None:

@@ -14,6 +14,7 @@ from failover.core.plans import Step
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
 from tests.simulation.play import play, play_seed
+from tests.simulation.ports import HUNG_S
 from tests.simulation.world import Change
 
 if TYPE_CHECKING:
@@ -557,6 +558,45 @@ def test_a_follower_whose_disk_hangs_does_not_hold_the_leader_up(simulate: Simul
         assert node.memory.durable.renounced is None
         assert not node.memory.lease.runs(node.ports.clock.now_s())
         pair.world.machines[1 - leader].disk_stalled = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_time_out_that_the_node_slept_through_is_no_evidence(simulate: Simulate) -> None:
+    """Found by the soak: the whole machine was slow, and the leader gave its leadership away for that."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        machine = pair.world.machines[leader]
+        term = machine.postgres.lineage[-1].term
+        machine.postgres.hung = True
+        await pair.quiet(HUNG_S - 0.4)
+        machine.stalled = True
+        await pair.quiet(0.7)
+        machine.stalled = False
+        await pair.quiet(0.15)
+        machine.postgres.hung = False
+        await pair.quiet(2)
+        assert pair.leads(leader)
+        assert machine.postgres.lineage[-1].term == term
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_postgres_that_hangs_is_given_up_although_its_node_stalls_again_and_again(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        machine = pair.world.machines[leader]
+        machine.postgres.hung = True
+        for _ in range(8):
+            machine.stalled = True
+            await pair.quiet(0.7)
+            machine.stalled = False
+            await pair.quiet(1.0)
+        assert pair.leads(1 - leader)
+        machine.postgres.hung = False
         await pair.verify()
 
     simulate(scenario)
