@@ -312,9 +312,11 @@ class SimRejoin(Part):
         )
 
     async def archive(self, acceptance: Acceptance) -> str:
-        await self.pause(0.03)
         leader, own = self._leader(), self.machine.postgres
-        self.machine.archive |= {key for id_, key in own.rows.items() if leader.rows.get(id_) != key}
+        only_here = {key for id_, key in own.rows.items() if leader.rows.get(id_) != key}  # the snapshot it reads from
+        await self.pause(0.03)
+        await self.synced()
+        self.machine.archive |= only_here
         return f"split-{acceptance.verdict.loser_head[:8]}"
 
 
@@ -450,6 +452,8 @@ class SimState(Part):
         assert durable.highest_term >= before.highest_term, "a term went back (I2)"
         if before.acceptance is not None and durable.acceptance is not None:
             assert before.acceptance.verdict == durable.acceptance.verdict, "an accepted verdict changed (I9)"
+        if self.machine.state_sync_s:
+            await self.pause(self.machine.state_sync_s)
         self.machine.renamed = durable
         await self.pause()
         await self.synced()

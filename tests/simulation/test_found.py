@@ -13,6 +13,7 @@ from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
+from tests.simulation.pair import Acked
 from tests.simulation.play import play, play_seed
 from tests.simulation.ports import HUNG_S
 from tests.simulation.world import Change
@@ -410,7 +411,7 @@ def test_a_promotion_whose_transaction_fails_again_and_again_keeps_its_term(simu
         await pair.until("the other to try", lambda: len(tried) > 0, 30.0)
         assert new.state is not None
         term = new.state.highest_term
-        await pair.quiet(40)
+        await pair.quiet(90)
         assert len(tried) > 5
         assert new.state.highest_term == term
         pair.before_step = lambda *_: None
@@ -598,5 +599,94 @@ def test_a_postgres_that_hangs_is_given_up_although_its_node_stalls_again_and_ag
         assert pair.leads(1 - leader)
         machine.postgres.hung = False
         await pair.verify()
+
+    simulate(scenario)
+
+
+async def into_a_split(pair: SimPair) -> None:
+    pair.partition()
+    await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+    await pair.quiet(1)
+
+
+def test_what_a_loser_acknowledges_while_it_accepts_is_in_its_archive(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        for _ in range(3):
+            await into_a_split(pair)
+            pair.heal()
+            await pair.until_in_sync()
+            await pair.quiet(1)
+        await pair.verify(split=True)  # R2
+
+    simulate(scenario)
+
+
+def test_a_proposal_that_changes_leaves_a_leader(simulate: Simulate) -> None:
+    """Node 1 is slow to write down that it loses; by then node 0 runs anew, and would propose the other verdict."""
+
+    async def scenario(pair: SimPair) -> None:
+        await into_a_split(pair)
+        pair.muted.add(1)
+        await pair.quiet(1)  # node 0 has the later change
+        pair.muted.add(0)
+        await pair.quiet(0.2)
+        pair.world.machines[1].state_sync_s = 1.5
+        pair.heal()
+        await pair.until("node 1 to lose", lambda: any("node 1: plan: lose" in line for line in pair.world.log), 5.0)
+        pair.muted.discard(1)  # its Kine still serves
+        await pair.quiet(0.3)
+        pair.restart_supervisor(0)
+        await pair.quiet(3)
+        pair.world.machines[1].state_sync_s = 0.0
+        pair.muted.clear()
+        await pair.verify(split=True)  # R7
+
+    simulate(scenario)
+
+
+def test_a_leader_that_yields_under_load_acknowledges_nothing_that_is_not_there(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        writers = [asyncio.ensure_future(keep_writing(pair, node, number)) for node in (0, 1) for number in range(8)]
+        for _ in range(4):
+            leader = pair.leader()
+            pair.world.machines[leader].stalled = True  # its Kine and its Postgres go on
+            pair.partition()
+            await pair.until("the other to lead", lambda leader=leader: pair.leads(1 - leader), 10.0)  # type: ignore[misc]
+            pair.heal()
+            pair.world.machines[leader].stalled = False
+            await pair.until_in_sync()
+        for writer in writers:
+            writer.cancel()
+        await asyncio.wait(writers)
+        await pair.verify()  # R20
+
+    simulate(scenario)
+
+
+async def keep_writing(pair: SimPair, node: int, writer: int) -> None:
+    """One client more: a Kine under load has inserts under way at every moment."""
+    for number in itertools.count():
+        key = f"/load{writer}/n{node}/{number}"
+        id_ = await pair.world.write(node, key)
+        if id_ is not None:
+            pair.acked.append(Acked(key, id_, node, pair.world.now_s(), pair.split))
+        await pair.quiet(0.005)
+
+
+def test_a_leader_alone_whose_supervisor_dies_is_fenced_and_drained_first(simulate: Simulate) -> None:
+    """It acknowledges alone until it is fenced, and its follower streams: what is drained after the fence is everything."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        other = pair.nodes[1 - leader]
+        assert other is not None
+        await other.pause(600)
+        await pair.quiet(1)
+        pair.kill_supervisor(leader)
+        await other.pause(0)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 20.0)
+        await pair.quiet(1)
+        pair.start(leader)
+        await pair.verify()  # I5: in the table, not in an archive
 
     simulate(scenario)

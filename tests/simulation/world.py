@@ -22,6 +22,7 @@ BUSY_S = 2.0  # clients are quick for so long after anything has happened
 DRIFT = 2e-4  # how much faster or slower a clock may be than another
 INSERT_S = 0.008
 CLIENT_PATIENCE_S = 0.2
+ENDING_S = 0.002  # between the end of the first session and of the last
 
 
 class Crashed(BaseException):
@@ -84,6 +85,8 @@ class Postgres:
     sessions: dict[asyncio.Future[bool], Wait] = field(default_factory=dict)  # commits that wait
     changed_s: float = 0.0  # when a client's write was last committed here
     began_s: float = 0.0  # this run
+    inserting: set[asyncio.Future[bool]] = field(default_factory=set)  # inserts under way, each in a session
+    readable_until_s: float = 0.0  # sessions are being ended, and one to read through is left
     lost: list[Callable[[], None]] = field(default_factory=list)
     stir: Callable[[], None] = lambda: None  # there is something to stream
 
@@ -153,6 +156,7 @@ class Machine:
     disk_full: bool = False
     checkpoint_stalled: bool = False  # the checkpointer sits in an fsync
     disk_stalled: bool = False  # nothing that is synced comes back
+    state_sync_s: float = 0.0  # what a sync of the state file's disk takes; Postgres has another
     isolated: bool = False  # its gateway and broker, which worked, are gone
     wire: Callable[[Heartbeat], bytes] | None = None  # another version of the supervisor
 
@@ -172,6 +176,7 @@ class World:
         self.late = 0.0  # share of messages that come again, seconds later, as a relay may deliver them
         self.log: list[str] = []
         self.busy_until_s = 0.0
+        self.idle_ends_first = True  # the order in which a fence ends sessions (sql/end_sessions.sql)
         self._ids = 0
         self._stirred = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -263,11 +268,18 @@ class World:
                     waiting.set_result(True)
 
     def end_sessions(self, node: int) -> None:
-        """Commits that wait are there, and nobody is told."""
-        for waiting in list(self.machines[node].postgres.sessions):
+        """Commits that wait are there, and nobody is told; inserts under way fail, and Kine reads next."""
+        postgres = self.machines[node].postgres
+        if not self.idle_ends_first:
+            postgres.readable_until_s = self.now_s() + ENDING_S
+        for waiting in list(postgres.sessions):
             if not waiting.done():
                 waiting.set_result(False)
-        self.machines[node].postgres.sessions.clear()
+        postgres.sessions.clear()
+        for inserting in list(postgres.inserting):
+            if not inserting.done():
+                inserting.set_result(True)
+        postgres.inserting.clear()
 
     # ---- faults ------------------------------------------------------------------------------------------------
 
@@ -332,7 +344,8 @@ class World:
         postgres = machine.postgres
         postgres.sequence += 1
         id_, kine_run = postgres.sequence, kine.run
-        await asyncio.sleep(self.random.uniform(0.0, INSERT_S))
+        if await self._ended_in(postgres, self.random.uniform(0.0, INSERT_S)):
+            return await self._read_after(kine, node, owner, id_)
         while kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers()):
             await asyncio.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
         orphaned = kine.run != kine_run
@@ -353,6 +366,26 @@ class World:
         patience.cancel()
         return id_ if served and not orphaned else None
 
+    async def _ended_in(self, postgres: Postgres, seconds: float) -> bool:
+        """Whether the session of an insert is ended before it gets to its commit."""
+        session: asyncio.Future[bool] = self._loop.create_future()
+        postgres.inserting.add(session)
+        timer = self._loop.call_later(seconds, _settle, session)
+        try:
+            return await session
+        finally:
+            timer.cancel()
+            postgres.inserting.discard(session)
+
+    async def _read_after(self, kine: Kine, node: int, owner: int, id_: int) -> int | None:
+        """The insert failed. A Kine that runs reads next, and acknowledges when the read finds nothing (H14, R20)."""
+        run, postgres = kine.run, self.machines[owner].postgres
+        while kine.run == run and not kine.answers():
+            await asyncio.sleep(INSERT_S)
+        reads = self.is_open(owner) or (postgres.up and self.now_s() < postgres.readable_until_s)
+        lied = kine.run == run and reads and self.reachable(node, owner) and id_ not in postgres.rows
+        return id_ if lied else None
+
     def _give_up(self, postgres: Postgres, waiting: asyncio.Future[bool]) -> None:
         """A client cancels its wait: what it wrote is visible here, and not replicated yet."""
         postgres.sessions.pop(waiting, None)
@@ -372,6 +405,12 @@ class World:
 
 
 COMPACT_KEEPS = 100  # revisions
+
+
+def _settle(session: asyncio.Future[bool]) -> None:
+    """Nobody ended it."""
+    if not session.done():
+        session.set_result(False)
 
 
 def without(entry: LineageEntry, **changes: object) -> LineageEntry:

@@ -1,0 +1,246 @@
+"""`make mutate`: which small mistakes in the core no test notices.
+
+The tests are collected once; then a process is forked for each mistake and runs the tests that come to its place,
+quick ones first, until one fails. Beside the mistakes in functions (`mutants.py`): a row of the rule table that decides
+otherwise, a plan without one of its steps, a number of a module that is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import os
+import random
+import resource
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.mutation import mutants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TESTS = (
+    "tests/core",
+    "tests/simulation/test_holes.py",
+    "tests/simulation/test_found.py",
+    "tests/simulation/test_scenarios.py",
+)
+RESULT = Path("build/mutation.json")
+SHOWN_EVERY_S = 30.0
+CPU_S = 20.0  # beyond what the tests of a mutant took without it
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A mistake, how it is made in a forked process, and the tests that may notice it."""
+
+    name: str
+    make: Callable[[], object]
+    tests: tuple[int, ...]  # places in the session's items, quick ones first
+
+
+@dataclass(slots=True)
+class Runner:
+    """A pytest plugin that runs the collected tests once for every mistake."""
+
+    minutes: float
+    tests_cpu_s: float
+    only: str
+    processes: int
+    took_s: list[float] = field(default_factory=list)
+    reached: list[set[int]] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    survived: list[str] = field(default_factory=list)
+    trials: int = 0
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run everything once as it is, then the trials."""
+        for item in session.items:
+            forget()
+            mutants.SWITCHES.reached = set()
+            begun_s = time.process_time()
+            if not passes(item):
+                raise pytest.UsageError(f"{item.nodeid} fails without any mistake")
+            self.took_s.append(time.process_time() - begun_s)
+            self.reached.append(mutants.SWITCHES.reached)
+        trials = [one for one in (*self._in_functions(), *self._in_values()) if self.only in one.name]
+        random.Random(1).shuffle(trials)  # noqa: S311 - a part of them is a fair sample
+        self.trials = len(trials)
+        gc.collect()
+        gc.freeze()  # what is shared with the forked ones stays shared
+        self._try(session, trials)
+        return True
+
+    def _in_functions(self) -> list[Trial]:
+        made = []
+        for mutant in mutants.MUTANTS:
+            tests = self._affordable([place for place, seen in enumerate(self.reached) if mutant.number in seen])
+            made.append(Trial(str(mutant), functools.partial(setattr, mutants.SWITCHES, "on", mutant.number), tests))
+        return made
+
+    def _in_values(self) -> list[Trial]:
+        tests = self._affordable(range(len(self.reached)))
+        return [Trial(name, make, tests) for name, make in (*rows(), *steps(), *numbers())]
+
+    def _affordable(self, places: Any) -> tuple[int, ...]:
+        """Return the quickest of the tests, as far as the time for one mutant goes."""
+        chosen, spent_s = [], 0.0
+        for place in sorted(places, key=lambda one: self.took_s[one]):
+            spent_s += self.took_s[place]
+            if spent_s > self.tests_cpu_s:
+                break
+            chosen.append(place)
+        return tuple(chosen)
+
+    def _try(self, session: pytest.Session, trials: list[Trial]) -> None:
+        begun_s = shown_s = time.monotonic()
+        running: dict[int, Trial] = {}
+        while trials or running:
+            while trials and len(running) < self.processes:
+                if time.monotonic() - begun_s > 60 * self.minutes:
+                    trials.clear()
+                    break
+                trial = trials.pop()
+                running[self._fork(session, trial)] = trial
+            if not running:
+                break
+            pid, status = os.wait()
+            trial = running.pop(pid)
+            (self.survived if status == 0 else self.killed).append(trial.name)
+            if time.monotonic() - shown_s > SHOWN_EVERY_S:
+                shown_s = time.monotonic()
+                self._show()
+
+    def _fork(self, session: pytest.Session, trial: Trial) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        limit_s = int(time.process_time() + CPU_S + 5 * sum(self.took_s[place] for place in trial.tests))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))  # a mistake may make a test endless: killed too
+        try:
+            forget()
+            trial.make()
+            good = all(passes(session.items[place]) for place in trial.tests)
+        except BaseException:  # noqa: BLE001 - whatever it breaks, it is noticed
+            good = False
+        os._exit(0 if good else 1)
+
+    def _show(self) -> None:
+        tried = len(self.killed) + len(self.survived)
+        share = 100 * len(self.killed) / max(1, tried)
+        sys.__stdout__.write(f"{tried} of {self.trials} mutants, {share:.1f} % killed\n")  # type: ignore[union-attr]
+        sys.__stdout__.flush()  # type: ignore[union-attr]
+
+    def report(self) -> int:
+        """Show what survived, and keep it."""
+        self._show()
+        for name in sorted(self.survived):
+            print(f"survived: {name}")
+        RESULT.parent.mkdir(exist_ok=True)
+        told = {"mutants": self.trials, "killed": len(self.killed), "survived": sorted(self.survived)}
+        RESULT.write_text(json.dumps(told, indent=1) + "\n")
+        return 0
+
+
+def passes(item: pytest.Item) -> bool:
+    """Run one test."""
+    return not any(report.failed for report in runtestprotocol(item, nextitem=None, log=False))
+
+
+def forget() -> None:
+    """Empty every cache: what was computed without the mistake is worth nothing."""
+    for cached in caches():
+        cached.cache_clear()
+
+
+@functools.cache
+def caches() -> list[Any]:
+    """Return the caches of the core, the simulator and the tests; to look for them again in each process costs too much."""
+    ours = ("failover.", "tests.", "test_")
+    everything = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
+    return [one for one in everything if str(one.__module__).startswith(ours) and one is not caches]
+
+
+def rows() -> list[tuple[str, Callable[[], object]]]:
+    """Each row of the rule table decides otherwise."""
+    from failover.core import rules  # noqa: PLC0415 - it is loaded with the switches in it
+    from failover.node import loop  # noqa: PLC0415
+
+    decide, quiet = rules.decide, (rules.Decision.CARRY_ON, rules.Decision.WAIT)
+
+    def otherwise(rule: rules.Rule) -> Callable[[], object]:
+        other = rules.Decision.START_OVER if rule.decision in quiet else rules.Decision.CARRY_ON
+
+        def wrong(cell: Any) -> rules.Rule:
+            made = decide(cell)
+            return replace(made, decision=other) if made.name == rule.name else made
+
+        def make() -> None:
+            for module in (rules, loop):
+                setattr(module, "decide", wrong)  # noqa: B010 - it is no part of the loop's interface
+
+        return make
+
+    return [(f"rules.py: {rule.name} decides otherwise", otherwise(rule)) for rule in rules.RULES]
+
+
+def steps() -> list[tuple[str, Callable[[], object]]]:
+    """Each plan without one of its steps."""
+    from failover.core import plans  # noqa: PLC0415
+    from failover.node import loop  # noqa: PLC0415
+
+    def without(plan: plans.Plan, step: plans.Step) -> Callable[[], object]:
+        def make() -> None:
+            wrong = replace(plan, steps=tuple(one for one in plan.steps if one is not step))
+            setattr(plans, plan.name.upper(), wrong)
+            plans.PLANS = tuple(wrong if one is plan else one for one in plans.PLANS)  # type: ignore[assignment]
+            loop.PLAN_OF.update({key: wrong for key, one in loop.PLAN_OF.items() if one is plan})
+
+        return make
+
+    return [
+        (f"plans.py: {plan.name} without {step}", without(plan, step)) for plan in plans.PLANS for step in plan.steps
+    ]
+
+
+def numbers() -> list[tuple[str, Callable[[], object]]]:
+    """Each number that a module of the core has by name is one more."""
+    found: list[tuple[str, Callable[[], object]]] = []
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(mutants.PACKAGE + "."):
+            continue
+        for constant, value in vars(module).items():
+            if constant.isupper() and type(value) in (int, float) and abs(value) != float("inf"):
+                where = f"{name.rpartition('.')[2]}.py: {constant} = {value + 1}"
+                found.append((where, functools.partial(setattr, module, constant, value + 1)))
+    return found
+
+
+def main() -> int:
+    """Return 0 when all was tried that the time allowed; pytest's code when the tests fail by themselves."""
+    parser = argparse.ArgumentParser(prog="make mutate")
+    parser.add_argument("--minutes", type=float, default=30.0, help="at most so long")
+    parser.add_argument(
+        "--tests-cpu-s", type=float, default=20.0, help="the most that the tests of one mutant may take"
+    )
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", help="mutants whose name has this in it")
+    parser.add_argument("tests", nargs="*", default=TESTS)
+    options = parser.parse_args()
+    mutants.install()
+    runner = Runner(options.minutes, options.tests_cpu_s, options.only, options.processes)
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options.tests], [runner])
+    return runner.report() if not code else int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

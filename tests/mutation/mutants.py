@@ -1,0 +1,248 @@
+"""Small mistakes in the core, all compiled into it at once, each behind a switch.
+
+Every place that could be wrong becomes `wrong if switched_on(number) else right`, so that one process can be forked for
+each mistake with everything loaded, and a run without any tells which tests come to which place.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib.abc
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+
+PACKAGE = "failover.core"
+SWITCH = "__switched_on__"
+
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+}
+CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake. `number` is its switch."""
+
+    number: int
+    module: str
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        """Say where and what."""
+        return f"{self.module.removeprefix(PACKAGE + '.')}.py:{self.line}: {self.what}"
+
+
+@dataclass(slots=True)
+class Switches:
+    """Which mistake is on, and which places have been reached."""
+
+    on: int = -1
+    reached: set[int] = field(default_factory=set)
+
+    def __call__(self, number: int) -> bool:
+        """Whether this mistake is the one to make."""
+        self.reached.add(number)
+        return number == self.on
+
+
+SWITCHES = Switches()
+MUTANTS: list[Mutant] = []
+
+
+class Mutator(ast.NodeTransformer):
+    """Puts the switches into the bodies of functions; what a module computes as it is loaded stays as it is."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self.depth = 0
+
+    def _switched(self, right: ast.expr, wrongs: Sequence[tuple[ast.expr, str]]) -> ast.expr:
+        made: ast.expr = right
+        for wrong, what in wrongs:
+            number = len(MUTANTS)
+            MUTANTS.append(Mutant(number, self.module, right.lineno, what))
+            test = ast.Call(ast.Name(SWITCH, ast.Load()), [ast.Constant(number)], [])
+            made = ast.IfExp(test, wrong, made)
+        return ast.fix_missing_locations(ast.copy_location(made, right))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Only bodies: annotations, defaults and decorators belong to the module."""
+        self.depth += 1
+        node.body = [self.visit(one) for one in node.body]
+        self.depth -= 1
+        return node
+
+    def visit(self, node: ast.AST) -> Any:
+        """Leave asserts, docstrings and annotations alone."""
+        if isinstance(node, ast.Assert | ast.arguments) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ):
+            return node
+        return super().visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Only the value."""
+        if node.value is not None and self.depth:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """Another comparison."""
+        before = copy.deepcopy(node)
+        self.generic_visit(node)
+        if not self.depth:
+            return node
+        wrongs = []
+        for index, operator in enumerate(before.ops):
+            for other in COMPARISONS.get(type(operator), ()):
+                wrong = copy.deepcopy(before)
+                wrong.ops[index] = other()
+                wrongs.append((wrong, f"{ast.unparse(before)}  ->  {ast.unparse(wrong)}"))
+        return self._switched(node, wrongs)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """And for or, and each part left out."""
+        before = copy.deepcopy(node)
+        self.generic_visit(node)
+        if not self.depth:
+            return node
+        other = copy.deepcopy(before)
+        other.op = ast.And() if isinstance(before.op, ast.Or) else ast.Or()
+        wrongs: list[tuple[ast.expr, str]] = [(other, f"{ast.unparse(before)}  ->  {ast.unparse(other)}")]
+        for index, part in enumerate(before.values):
+            rest = [copy.deepcopy(one) for place, one in enumerate(before.values) if place != index]
+            wrong: ast.expr = rest[0] if len(rest) == 1 else ast.BoolOp(before.op, rest)
+            wrongs.append((wrong, f"{ast.unparse(before)}  without  {ast.unparse(part)}"))
+        return self._switched(node, wrongs)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """No not."""
+        before = copy.deepcopy(node)
+        self.generic_visit(node)
+        if not self.depth or not isinstance(before.op, ast.Not):
+            return node
+        return self._switched(node, [(before.operand, f"{ast.unparse(before)}  ->  {ast.unparse(before.operand)}")])
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        """Another operator."""
+        before = copy.deepcopy(node)
+        self.generic_visit(node)
+        other = OPERATORS.get(type(before.op))
+        if not self.depth or other is None:
+            return node
+        wrong = copy.deepcopy(before)
+        wrong.op = other()
+        return self._switched(node, [(wrong, f"{ast.unparse(before)}  ->  {ast.unparse(wrong)}")])
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        """One more; true for false."""
+        if not self.depth or not isinstance(node.value, bool | int | float):
+            return node
+        wrong = ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
+        return self._switched(node, [(wrong, f"{node.value!r}  ->  {wrong.value!r}")])
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """What is said to a person may be said otherwise."""
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Min for max, any for all."""
+        before = copy.deepcopy(node)
+        self.generic_visit(node)
+        name = before.func.id if isinstance(before.func, ast.Name) else ""
+        if not self.depth or name not in CALLS:
+            return node
+        wrong = copy.deepcopy(before)
+        wrong.func = ast.Name(CALLS[name], ast.Load())
+        return self._switched(node, [(wrong, f"{ast.unparse(before)}  ->  {CALLS[name]}(...)")])
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        """The other branch."""
+        before = copy.deepcopy(node.test)
+        self.generic_visit(node)
+        if self.depth:
+            node.test = self._negated(before, node.test)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        """The other branch."""
+        before = copy.deepcopy(node.test)
+        self.generic_visit(node)
+        if self.depth:
+            node.test = self._negated(before, node.test)
+        return node
+
+    def _negated(self, before: ast.expr, now: ast.expr) -> ast.expr:
+        wrong = ast.UnaryOp(ast.Not(), before)
+        return self._switched(now, [(wrong, f"if {ast.unparse(before)}  ->  if not")])
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        """Nothing is returned."""
+        if node.value is None:
+            return node
+        before = copy.deepcopy(node.value)
+        node.value = self.visit(node.value)
+        if not isinstance(before, ast.Constant):
+            node.value = self._switched(node.value, [(ast.Constant(None), f"return {ast.unparse(before)}  ->  None")])
+        return node
+
+
+def mutated(module: str, source: str) -> ast.Module:
+    """Return the module with all switches in it, and add its mutants to MUTANTS."""
+    tree: ast.Module = Mutator(module).visit(ast.parse(source))
+    return ast.fix_missing_locations(tree)
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads the modules of the core with the switches in them."""
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Take the modules of the core."""
+        del path, target
+        if not name.startswith(PACKAGE + "."):
+            return None
+        file = Path(*name.split(".")).with_suffix(".py").resolve()
+        return importlib.util.spec_from_file_location(name, file, loader=self) if file.exists() else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Compile with the switches, and run."""
+        file = Path(str(module.__file__))
+        code: CodeType = compile(mutated(module.__name__, file.read_text()), str(file), "exec")
+        setattr(module, SWITCH, SWITCHES)
+        exec(code, vars(module))  # noqa: S102 - it is our own core
+
+
+def install() -> None:
+    """From now on the core is loaded with the switches in it."""
+    assert not any(name.startswith(PACKAGE + ".") for name in sys.modules), "the core is loaded already"
+    sys.meta_path.insert(0, Finder())
