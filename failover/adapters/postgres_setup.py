@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS_VERSION", "SETTINGS", "Setup", "apply", "drop_in", "hba", "ident", "sql"]
 
 IDENT_MAP = "kine_failover"
+EVERYWHERE = ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 CLOSED = "kine_failover_closed"  # a role that does not exist: the included file may not be empty
 
 
@@ -135,7 +136,9 @@ def drop_in(setup: Setup) -> str:
 
 
 def _settings(setup: Setup) -> list[str]:
-    listen = ", ".join(("localhost", *setup.listen))
+    # Beside localhost an address that stands for all could not be bound, and Postgres would go on without it.
+    everywhere = any(one in EVERYWHERE for one in setup.listen)
+    listen = "*" if everywhere else ", ".join(("localhost", *setup.listen))
     told = {**{name: one.value for name, one in SETTINGS.items()}, "listen_addresses": listen}
     return [
         SQL("ALTER SYSTEM SET {} = {}").format(Identifier(name), Literal(value)).as_string(None)

@@ -1,7 +1,11 @@
-"""What can happen to a machine of the compose pair, each as a fault and its end, judged by clients on 127.0.0.1."""
+"""What can happen to a machine of the compose pair, each as a fault and its end, judged by clients on 127.0.0.1.
+
+The engine is asked in threads: clients write and watch meanwhile, or a gap would be the harness's own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
@@ -82,64 +86,65 @@ class Run:
 
 async def kill(run: Run) -> None:
     """SIGKILL to everything on the leader's machine; it comes back later."""
-    run.leader.kill(*PARTS)
+    await asyncio.to_thread(run.leader.kill, *PARTS)
     await run.taken_over()
-    run.leader.start()
+    await asyncio.to_thread(run.leader.start)
 
 
 async def kill_postgres(run: Run) -> None:
     """SIGKILL to the leader's Postgres; it comes back later."""
-    run.leader.kill("postgres")
+    await asyncio.to_thread(run.leader.kill, "postgres")
     await run.taken_over()
-    run.leader.container("postgres").start()
+    await asyncio.to_thread(run.leader.container("postgres").start)
 
 
 async def kill_follower(run: Run) -> None:
     """SIGKILL to everything on the follower's machine: the leader goes on alone."""
-    run.follower.kill(*PARTS)
+    await asyncio.to_thread(run.follower.kill, *PARTS)
     await run.clients.until_writing(50, (run.leader.number,))
-    run.follower.start()
+    await asyncio.to_thread(run.follower.start)
 
 
 async def stop(run: Run) -> None:
     """The leader's machine shuts down in order: it gives leadership away first."""
-    run.leader.stop()
+    await asyncio.to_thread(run.leader.stop)
     await run.taken_over()
-    run.leader.start()
+    await asyncio.to_thread(run.leader.start)
 
 
 async def pause(run: Run) -> None:
     """Every process of the leader's machine is frozen, and thawed when the other one leads."""
-    run.leader.pause()
+    await asyncio.to_thread(run.leader.pause)
     await run.taken_over()
-    run.leader.unpause()
+    await asyncio.to_thread(run.leader.unpause)
 
 
 async def disconnect(run: Run) -> None:
     """The follower's machine loses the network that replication takes; heartbeats go on over the other one."""
-    run.follower.disconnect("link")
+    await asyncio.to_thread(run.follower.disconnect, "link")
     await run.pair.until(
         "the leader to go alone", lambda both: (both[run.leader.number] or {}).get("sync") not in ("in_sync", None)
     )
     await run.clients.until_writing(50, (run.leader.number,))
-    run.follower.reconnect()
+    await asyncio.to_thread(run.follower.reconnect)
 
 
 async def partition(run: Run) -> None:
     """The leader's machine loses every network to the other: both lead, until they meet again."""
     run.split = True
-    run.leader.disconnect("link", "site")
+    await asyncio.to_thread(run.leader.disconnect, "link", "site")
     await run.pair.until("both to lead", lambda both: all((one or {}).get("role") == "leader" for one in both))
     await run.clients.until_writing(50)
-    run.leader.reconnect()
+    await asyncio.to_thread(run.leader.reconnect)
 
 
 async def fill_disk(run: Run) -> None:
     """The leader's disk fills up: it gives leadership away before anything fails."""
-    megabytes = _free_mib(run.leader) - LEFT_MIB
-    run.leader.execute("postgres", "dd", "if=/dev/zero", f"of={FILLER}", "bs=1M", f"count={megabytes}")
+    megabytes = await asyncio.to_thread(_free_mib, run.leader) - LEFT_MIB
+    fill = ("dd", "if=/dev/zero", f"of={FILLER}", "bs=1M", f"count={megabytes}")
+    await asyncio.to_thread(run.leader.execute, "postgres", *fill)
     await run.taken_over()
-    run.leader.execute("postgres", "rm", FILLER)
+    await asyncio.to_thread(run.leader.execute, "postgres", "rm", FILLER)
 
 
 def _free_mib(node: ContainerNode) -> int:
@@ -177,7 +182,7 @@ async def play(pair: ContainerPair, name: str) -> Outcome:
             try:
                 await SCENARIOS[name](run)
             finally:
-                _mend(pair)
+                await asyncio.to_thread(_mend, pair)
             found = await clients.judge(split=run.split)
             equal = len({tuple(node.rows()) for node in pair.nodes}) == 1
             untouched = leader if name in ("kill-follower", "disconnect") else run.follower

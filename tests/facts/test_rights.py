@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +139,20 @@ def test_doctor_sees_whether_a_line_lets_kine_past_the_fence(each_postgres: bina
             with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
                 row = session.execute("SELECT fenced FROM kine_failover_admin.look_at_hba()").fetchone()
             assert row == (fenced,), content
+
+
+def test_postgres_listens_where_the_supervisor_does(each_postgres: binaries.Postgres) -> None:
+    with servers(each_postgres, 1) as (server,):
+        for listen in (("127.0.0.1",), ("127.0.0.2",), ("0.0.0.0",)):  # noqa: S104
+            statements = postgres_setup.sql(replace(setup_of(server), listen=listen))
+            (line,) = [one for one in statements.splitlines() if "listen_addresses" in one]
+            with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
+                session.execute(line.encode())
+            server.stop()
+            server.start()
+            for host in (*listen, "127.0.0.3") if listen == ("0.0.0.0",) else listen:  # noqa: S104
+                with socket.create_connection((host, server.port), timeout=10):
+                    pass
 
 
 async def test_set_up_with_passwords_it_leads_follows_and_fences(each_postgres: binaries.Postgres) -> None:
