@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.clients import Clients
-from tests.compose.pair import PARTS, ContainerNode, ContainerPair
+from tests.compose.pair import NETWORKS, PARTS, ContainerNode, ContainerPair
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -112,8 +112,20 @@ async def stop(run: Run) -> None:
     await asyncio.to_thread(run.leader.start)
 
 
+async def power_loss(run: Run) -> None:
+    """The leader's machine is gone from every network at once, and with it all its processes; it boots later."""
+    await asyncio.to_thread(run.leader.disconnect, *NETWORKS)
+    await asyncio.to_thread(run.leader.kill, *PARTS)
+    await run.taken_over()
+    await asyncio.to_thread(run.leader.reconnect)
+    await asyncio.to_thread(run.leader.start)
+
+
 async def pause(run: Run) -> None:
-    """Every process of the leader's machine is frozen, and thawed when the other one leads."""
+    """Every process of the leader's machine is frozen, and thawed when the other one leads.
+
+    Its kernel still takes connections, which is no silence: the follower gives it `grace_s`.
+    """
     await asyncio.to_thread(run.leader.pause)
     await run.taken_over()
     await asyncio.to_thread(run.leader.unpause)
@@ -132,7 +144,7 @@ async def disconnect(run: Run) -> None:
 async def partition(run: Run) -> None:
     """The leader's machine loses every network to the other: both lead, until they meet again."""
     run.split = True
-    await asyncio.to_thread(run.leader.disconnect, "link", "site")
+    await asyncio.to_thread(run.leader.disconnect, *NETWORKS)
     await run.pair.until("both to lead", lambda both: all((one or {}).get("role") == "leader" for one in both))
     await run.clients.until_writing(50)
     await asyncio.to_thread(run.leader.reconnect)
@@ -161,6 +173,7 @@ SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "kill": kill,
     "kill-postgres": kill_postgres,
     "kill-follower": kill_follower,
+    "power-loss": power_loss,
     "stop": stop,
     "pause": pause,
     "disconnect": disconnect,
