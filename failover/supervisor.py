@@ -36,6 +36,7 @@ def _without_authorities() -> Iterator[None]:
 
 with _without_authorities():
     from failover import app, logs, parts
+from failover.adapters.names import NamesLoop  # noqa: E402
 from failover.errors import ConfigError  # noqa: E402
 from failover.ports import PortError  # noqa: E402
 
@@ -46,7 +47,8 @@ def main() -> None:
     try:
         wanted = parts.read(file)
         logs.configure(*wanted.log)
-        asyncio.run(app.run(wanted, file, ends_with_machine="--ends-with-machine" in sys.argv))
+        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+            runner.run(app.run(wanted, file, ends_with_machine="--ends-with-machine" in sys.argv))
     except ConfigError as error:
         _die(str(error), 2)
     except PortError as error:

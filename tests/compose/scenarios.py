@@ -113,7 +113,11 @@ async def stop(run: Run) -> None:
 
 
 async def power_loss(run: Run) -> None:
-    """The leader's machine is gone from every network at once, and with it all its processes; it boots later."""
+    """The leader's machine falls silent on every network, and all its processes are gone; it boots later.
+
+    They are frozen first: the engine takes longer for the networks than a leader waits before it goes on alone.
+    """
+    await asyncio.to_thread(run.leader.pause)
     await asyncio.to_thread(run.leader.disconnect, *NETWORKS)
     await asyncio.to_thread(run.leader.kill, *PARTS)
     await run.taken_over()
