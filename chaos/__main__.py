@@ -44,10 +44,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", help="a campaign drawn from this seed instead of the named scenarios")
     parser.add_argument("--scenario", help="one of these by name, or several, comma-separated; `all`: every named one")
     parser.add_argument("--soak", action="store_true", help="stress without a fault: count false failovers")
-    parser.add_argument("--list", action="store_true", help="list the named scenarios")
+    parser.add_argument("--list", action="store_true", help="list the named scenarios, and what each asks for")
     asked = parser.parse_args()
     if asked.list:
-        print("\n".join(NAMED))
+        print("\n".join(f"{one.name:60}{one.promise_in_words()}" for one in NAMED.values()))
         sys.exit(0)
     unknown = set((asked.scenario or "").split(",")) - {"", "all", *NAMED}
     if unknown:

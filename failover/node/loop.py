@@ -431,8 +431,8 @@ class Node:
         late = now_s - self._last_tick_s > self.settings.timing.stall_s and self._last_tick_s != NEVER
         self._wall_minus_boot_us, self._last_tick_s = offset, now_s
         if late or jumped:
-            log.warning("this node did not run for a while, or its clock was set", late=late, clock_jumped=jumped)
             self.memory.stalled(now_s, clock_jumped=jumped)
+            log.warning("this node did not run for a while, or its clock was set", late=late, clock_jumped=jumped)
 
     async def _decide_once(self) -> None:
         seen = self.observe()
@@ -444,6 +444,9 @@ class Node:
         rule = decide(cell)
         if rule != self.rule:
             log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
+        if self.ports.clock.now_s() - self._last_tick_s > self.settings.timing.stall_s:
+            self.wake()  # it stalled on the way here: what it saw is old, and what came meanwhile was not read
+            return
         resolving = self.rule is not None and self.rule.decision is Decision.RESOLVE
         if rule.decision is Decision.RESOLVE and not resolving:
             self.ports.history.append("split", f"both nodes lead: {rule.why}", rule=rule.name)

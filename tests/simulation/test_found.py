@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from failover.core.model import Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
+from failover.node import loop
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
 from tests.simulation.pair import Acked
@@ -688,5 +690,37 @@ def test_a_leader_alone_whose_supervisor_dies_is_fenced_and_drained_first(simula
         await pair.quiet(1)
         pair.start(leader)
         await pair.verify()  # I5: in the table, not in an archive
+
+    simulate(scenario)
+
+
+def test_a_node_that_stalls_between_looking_and_deciding_looks_again(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by chaos: the log of a follower was on the disk that hung, and it promoted beside a leader that it had not read."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        term = pair.world.machines[leader].postgres.lineage[-1].term
+        running = asyncio.get_running_loop()
+        slept: list[str] = []
+
+        def sleep(event: str, **_: object) -> None:
+            if not slept and "did not run" in event:
+                slept.append(event)
+                monkeypatch.setattr(running, "_now_s", running.time() + 8.0)
+
+        begun: list[str] = []
+        pair.before_step = lambda _node, plan, _step: begun.append(plan)
+        monkeypatch.setattr(loop, "log", SimpleNamespace(info=sleep, warning=sleep))
+        pair.world.machines[1 - leader].stalled = True
+        await pair.quiet(0.8)
+        pair.world.machines[1 - leader].stalled = False
+        await pair.quiet(5)
+        assert slept
+        assert "promote" not in begun
+        assert pair.leads(leader)
+        assert pair.world.machines[leader].postgres.lineage[-1].term == term
+        await pair.verify()
 
     simulate(scenario)
