@@ -37,7 +37,8 @@ SELECT
     FROM pg_stat_activity AS a WHERE a.wait_event = 'SyncRep') AS oldest_wait_s,
   (SELECT json_build_object(
       'name', s.subname, 'enabled', s.subenabled, 'worker', w.pid IS NOT NULL,
-      'received', extract(epoch FROM w.last_msg_receipt_time),
+      -- A worker that has only been launched gives the time of that; it has received something once there is a position.
+      'received', CASE WHEN w.received_lsn IS NOT NULL THEN extract(epoch FROM w.last_msg_receipt_time) END,
       'tables_ready', NOT EXISTS (
         SELECT FROM pg_subscription_rel AS t WHERE t.srsubid = s.oid AND t.srsubstate <> 'r'),
       'apply_errors', coalesce(e.apply_error_count, 0))

@@ -34,30 +34,44 @@ SENT_KEPT = 128  # own heartbeats whose echo is still of use
 HEARD_LATELY_S = 1.0
 STREAM_PATIENCE_S = 10.0  # a leader is heard, and its stream says nothing for so long
 APPLY_ERRORS_MAX = 3
+AWAY_S = 5.0  # a leader that was not heard for so long gets its whole time again
 
 
 @dataclass(slots=True)
 class StreamWatch:
-    """Whether a subscription cannot go on by itself: its slot is lost, or applying fails again and again."""
+    """Whether a subscription cannot go on by itself: its slot is lost, or applying fails again and again.
+
+    Only time in which the leader is heard counts as the stream's silence. A moment without it does not begin the count
+    anew: a machine that is busy has one every few seconds, and would never come to the end.
+    """
 
     name: str = ""
-    alive_s: float = NEVER
+    alive_s: float = NEVER  # the stream's last word
+    silent_s: float = 0.0  # for how long it has said nothing while the leader was heard
+    looked_s: float = NEVER
+    heard_s: float = NEVER
     errors_before: int = 0
     failed: bool = False
 
     def look(self, subscription: Subscription | None, now_s: float, *, leader_heard: bool) -> None:
         """Take a look at the subscription in."""
-        if subscription is None or subscription.name != self.name or not leader_heard:
-            same = subscription is not None and subscription.name == self.name
+        passed_s = now_s - max(self.looked_s, now_s - HEARD_LATELY_S)
+        self.looked_s = now_s
+        if subscription is None or subscription.name != self.name:
             self.name = subscription.name if subscription is not None else ""
-            self.errors_before = (
-                subscription.apply_errors if subscription is not None and not same else self.errors_before
-            )
-            self.alive_s, self.failed = now_s, self.failed and same
+            self.errors_before = subscription.apply_errors if subscription is not None else self.errors_before
+            self.alive_s, self.silent_s, self.failed = now_s, 0.0, False
             return
-        self.alive_s = max(self.alive_s, now_s - subscription.heard_age_s)
-        silent = now_s - self.alive_s > STREAM_PATIENCE_S
-        self.failed = self.failed or silent or subscription.apply_errors - self.errors_before >= APPLY_ERRORS_MAX
+        if leader_heard:
+            self.heard_s = now_s
+        last_s = now_s - subscription.heard_age_s
+        if last_s > self.alive_s or now_s - self.heard_s > AWAY_S:
+            self.alive_s, self.silent_s = max(last_s, self.alive_s), 0.0
+        elif leader_heard:
+            self.silent_s += passed_s
+        if leader_heard:
+            errors = subscription.apply_errors - self.errors_before
+            self.failed = self.failed or self.silent_s > STREAM_PATIENCE_S or errors >= APPLY_ERRORS_MAX
 
 
 @dataclass(slots=True)
