@@ -89,6 +89,7 @@ class Relay:
         task = asyncio.create_task(self._serve(client))
         self._pipes.add(task)
         task.add_done_callback(self._pipes.discard)
+        task.add_done_callback(lambda _: client.close())  # one that is cancelled before it begins closes nothing itself
 
     async def _serve(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
