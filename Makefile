@@ -94,7 +94,7 @@ audit: $(READY) ## known vulnerabilities of what the package holds; says so wher
 .PHONY: test-compose test-machines chaos-compose compose-v2
 
 test-compose: programs ## the pair of docker-compose.yml through every fault, on an engine of its own where none runs
-	@$(BIN)/python -m pytest tests/compose
+	@$(BIN)/python -m pytest -s tests/compose
 
 test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them
 	@$(BIN)/python -m pytest -s tests/machines
