@@ -154,7 +154,7 @@ async def split(run: Run) -> None:
     await asyncio.gather(*(run.site.until_held(node) for node in (0, 1)))
     with run.breaking():
         run.site.pair.network.heal()
-    await run.site.pair.until_in_sync()
+    await run.site.until_settled()
     await run.taken_over(0, 1)
 
 
@@ -180,7 +180,7 @@ EXTRA = {"F1-lossy": {"policy": 'mode = "async"'}}  # what a scenario's configur
 
 async def play(site: Site, scenario: str) -> Outcome:
     """Play one scenario from a pair in sync to a pair in sync. Raises AssertionError with what a client saw wrong."""
-    await site.pair.until_in_sync()
+    await site.until_settled()
     for writer in site.writers:
         writer.start()
     await asyncio.gather(*(writer.until_acknowledged(BEFORE) for writer in site.writers))
@@ -190,7 +190,7 @@ async def play(site: Site, scenario: str) -> Outcome:
     run = Run(site, leader, site.pair.other(leader), list(counts))
     await SCENARIOS[scenario](run)
     await asyncio.gather(*(server.until_ready() for server in site.servers))
-    await site.pair.until_in_sync()
+    await site.until_settled()
     await asyncio.gather(*(writer.until_acknowledged(AFTER) for writer in site.writers))
     for writer in site.writers:
         await writer.stop()

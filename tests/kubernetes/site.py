@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lab import checker
 from lab.clients import QUIET_S, Clients
 from lab.pair import Pair, Reservation
+from lab.two_nodes import in_sync
 from tests.kubernetes import judge, programs
 from tests.kubernetes.server import ApiServer
 from tests.kubernetes.tellers import PREFIX, Teller, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lab.checker import Row
     from lab.pair import NodeProcesses
 WAIT_S = 120.0  # a generous bound on a hang, never a measurement
 LOOK_S = 0.05
-# API servers hold many sessions of Postgres: the follower's Kine adds its own to the leader's.
-POSTGRES = {"max_connections": "120"}
+NEAR = 4  # revisions around a wrong one that are told
 
 
 class Site:
     """Everything that a scenario needs, in sync and written to all the time."""
 
     def __init__(self, extra: Mapping[str, str]) -> None:
-        self.pair = Pair(extra=extra, postgres_settings=POSTGRES)
+        self._asynchronous = "async" in extra.get("policy", "")
+        self.pair = Pair(extra=extra)
         self._ports = Reservation(2)
         api_server, clients = programs.api_server(), programs.clients()
         folder = self.pair.folder
@@ -66,7 +68,9 @@ class Site:
     async def __aenter__(self) -> Self:
         try:
             await self.pair.create()
-            await self.pair.start()
+            for node in self.pair.nodes:
+                node.start_supervisor()
+            await self.until_settled()
             for server in self.servers:
                 server.create()
                 server.start()
@@ -99,9 +103,29 @@ class Site:
             self._ports.release()
 
     def _show(self) -> None:
+        for node, watch in enumerate(self.watches):
+            for before, line in itertools.pairwise(watch.lines):
+                if line["what"] != "event" or before["what"] != "event":
+                    print(f"etcd client {node}: {({**before, 'keys': ''}, {**line, 'keys': ''})}")
         logs = [node.log for node in self.pair.nodes] + [server.log for server in self.servers]
         for log in [*logs, *self.pair.folder.glob("*.log")]:
             print(f"---- {log}\n{log.read_text(errors='replace')[-6000:] if log.exists() else ''}")
+
+    async def until_settled(self) -> None:
+        """Return when one node leads in sync, or what is that of an asynchronous pair, and the other follows."""
+        if not self._asynchronous:
+            await self.pair.until_in_sync()
+            return
+
+        def flowing(both: Sequence[dict[str, Any] | None]) -> bool:
+            told = [{**one, "sync": "in_sync"} for one in both if one is not None]  # it never says so itself
+            return (
+                len(told) == len(both)
+                and in_sync(told)
+                and any(one["stream"] == "flowing" for one in told if one["role"] == "leader")
+            )
+
+        await self.pair.until("one leader and one follower whose stream flows", flowing)
 
     async def until_held(self, node: int | None = None) -> None:
         """Return when a candidate, of this node if one is given, believes to hold the lease."""
@@ -148,7 +172,14 @@ class Site:
             if mine == theirs == before and not wrong:
                 return mine
             before = mine
-            said = f"{len(set(mine) ^ set(theirs))} rows differ; { {who: one[:5] for who, one in wrong.items()} }"
+            near = [
+                line
+                for watch in self.watches
+                for line in watch.said("event")
+                for one in list(wrong.values())[:1]
+                if abs(line["revision"] - one[0][1]) < NEAR
+            ]
+            said = f"{near[:40]}; {len(set(mine) ^ set(theirs))} rows differ; { {who: one[:5] for who, one in wrong.items()} }"
             assert time.monotonic() < deadline_s, f"after {WAIT_S:g} s: {said}"
             await asyncio.sleep(QUIET_S)
 
