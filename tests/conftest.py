@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,3 +60,45 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
             await pair.stop()
 
     return start
+
+
+# ---- the gate on what the simulator reaches ------------------------------------------------------------------------
+
+SIMULATION = Path(__file__).parent / "simulation"
+WORKERS_REACHED: set[str] = set()
+
+
+def _reached_here() -> set[str]:
+    play = sys.modules.get("tests.simulation.play")
+    return set(play.REACHED) if play is not None else set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what a worker has reached."""
+    WORKERS_REACHED.update(getattr(node, "workeroutput", {}).get("reached", ()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run of the whole of tests/simulation that is good but has not come to what it must come to."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["reached"] = sorted(_reached_here())
+        return
+    asked = {(config.invocation_params.dir / argument).resolve() for argument in config.args}
+    whole = bool(asked & {SIMULATION, SIMULATION.parent, SIMULATION.parent.parent})
+    chosen = (
+        {"SEED", "SEEDS"} & set(os.environ)
+        or config.getoption("keyword")
+        or config.getoption("markexpr")
+        or config.getoption("collectonly")
+    )
+    if not whole or chosen or exitstatus != pytest.ExitCode.OK:
+        return
+    from tests.simulation.reach import bound  # noqa: PLC0415 - only here
+
+    missed = sorted(bound() - WORKERS_REACHED - _reached_here())
+    if missed:
+        print(f"\nno simulated run came to {', '.join(missed)}; see tests/simulation/reach.py")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

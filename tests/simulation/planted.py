@@ -358,10 +358,10 @@ def found(plant: Plant, by: str | int) -> str | None:
     """Return how the run fails with the plant in it, None when it does not."""
     with plant.patch():
         if isinstance(by, int):
-            return play_seed(by).error
+            return play_seed(by, planted=True).error
 
         def simulated(scenario: Scenario, seed: int = 1) -> None:
-            error = play(scenario, seed).error
+            error = play(scenario, seed, planted=True).error
             if error is not None:
                 raise Found(error)
 

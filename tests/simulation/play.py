@@ -64,14 +64,17 @@ def draw(seed: int) -> tuple[bool, list[Event]]:
     return single, events
 
 
-def play_seed(seed: int, events: Sequence[Event] | None = None) -> Run:
+def play_seed(seed: int, events: Sequence[Event] | None = None, *, planted: bool = False) -> Run:
     """Play what the seed draws, or a part of it."""
     single, drawn = draw(seed)
     chosen = drawn if events is None else events
-    return play(lambda pair: (one_by_one if single else overlapping)(pair, chosen), seed)
+    return play(lambda pair: (one_by_one if single else overlapping)(pair, chosen), seed, planted=planted)
 
 
-def play(scenario: Scenario, seed: int = 1) -> Run:
+REACHED: set[str] = set()  # by every run of this process that had no planted mistake in it
+
+
+def play(scenario: Scenario, seed: int = 1, *, planted: bool = False) -> Run:
     """Play a scenario on a fresh pair that is in sync and under load. What goes wrong is in the returned run."""
     run = Run()
 
@@ -91,6 +94,8 @@ def play(scenario: Scenario, seed: int = 1) -> Run:
             virtual_loop.run(main())
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the result
             run.error = f"{type(error).__name__}: {error}"
+    if not planted:
+        REACHED.update(run.reached)
     return run
 
 
