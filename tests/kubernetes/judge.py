@@ -85,6 +85,7 @@ def cache(lines: Sequence[Line], history: History, upto: int, since_s: float) ->
     seen: set[str] = set()
     right_s: float | None = None
     haunted_s: float | None = None
+    reached = False
     for line in lines:
         if line["what"] not in {"added", "updated", "deleted"}:
             continue
@@ -96,13 +97,15 @@ def cache(lines: Sequence[Line], history: History, upto: int, since_s: float) ->
             held.pop(name, None)
         else:
             held[name] = int(line["revision"])
-        was_right = not wrong
+        was_right = reached and not wrong
+        # Where the object of that revision has been deleted since, its absence alone says nothing.
+        reached = reached or int(line["revision"]) >= upto
         _put(wrong, name, within=not history.right(name, held.get(name), upto))
         _put(haunting, name, within=name in held and not history.holds(name, held[name]))
-        if not wrong and not was_right:
+        if reached and not wrong and not was_right:
             right_s = at_s
     return Cache(
-        None if wrong else max(right_s or since_s, since_s),
+        None if wrong or not reached else max(right_s or since_s, since_s),
         float("inf") if haunting else haunted_s,
         len(seen | haunting),
     )

@@ -59,6 +59,12 @@ def test_a_wrong_cache_is_found(wrong: Line) -> None:
     assert judge.cache([*BEFORE, event(2.5, "added", "d", 11), wrong], HISTORY, 11, 1.0).right_s is None
 
 
+def test_a_cache_that_has_not_come_so_far_is_not_right_because_the_object_is_gone_since() -> None:
+    history = judge.History([*ROWS, row(12, "d", deleted=True)])
+    assert judge.cache(BEFORE, history, 11, 1.0).right_s is None
+    assert judge.cache([*BEFORE, event(2.0, "added", "d", 11)], history, 11, 1.0).right_s == 2.0
+
+
 def test_a_ghost_is_counted_until_it_goes() -> None:
     lines = [*BEFORE, event(0.9, "added", "e", 9), event(2.5, "added", "d", 11), event(3.0, "deleted", "e", 9)]
     assert judge.cache(lines, HISTORY, 11, 1.0) == judge.Cache(3.0, 3.0, 1)
