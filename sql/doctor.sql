@@ -16,4 +16,4 @@ SELECT
   to_regproc('kine_failover_admin.version') IS NOT NULL AS set_up,
   (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
     'wal_level', 'track_commit_timestamp', 'restart_after_crash', 'fsync', 'full_page_writes',
-    'max_replication_slots', 'max_slot_wal_keep_size', 'password_encryption')) AS settings
+    'max_replication_slots', 'max_connections', 'max_slot_wal_keep_size', 'password_encryption')) AS settings

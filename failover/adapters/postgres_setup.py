@@ -39,9 +39,7 @@ SETTINGS: Mapping[str, Setting] = {
     "full_page_writes": Setting("on", "reload"),
     "password_encryption": Setting("scram-sha-256", "reload, and set the passwords again"),
     "max_slot_wal_keep_size": Setting("1GB"),
-    "max_connections": Setting(
-        "500"
-    ),  # out of Kine's reach: where it is refused one, it acknowledges what is not there
+    "max_connections": Setting("500"),  # out of Kine's reach; doctor asks for as many at least
     "wal_receiver_status_interval": Setting("1s"),
     "wal_sender_timeout": Setting("5s"),
     "wal_receiver_timeout": Setting("5s"),

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
 OLDEST_POSTGRES = 150000
-SLOTS_MIN = 4
+AT_LEAST = {
+    "max_replication_slots": (4, ""),
+    # Kine opens session after session while commits wait, and acknowledges creates that are not there when it gets no more.
+    "max_connections": (500, ": where Kine gets no session, it acknowledges creates that are not there"),
+}
 RENEW_DAYS = 30
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # and their bits in /proc/<pid>/status
 
@@ -189,14 +193,10 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
         if value is not None and wanted.why is not None:
             remedy = None if value == wanted.value else f"ALTER SYSTEM SET {name} = {wanted.value}; {wanted.why}"
             found.append(Finding(f"{what} {name}", str(value), remedy))
-    slots = int(row["settings"]["max_replication_slots"])
-    found.append(
-        Finding(
-            f"{what} max_replication_slots",
-            str(slots),
-            None if slots >= SLOTS_MIN else f"set it to {SLOTS_MIN} or more",
-        )
-    )
+    for name, (least, why) in AT_LEAST.items():
+        value = int(row["settings"][name])
+        remedy = None if value >= least else f"ALTER SYSTEM SET {name} = {least}; restart Postgres{why}"
+        found.append(Finding(f"{what} {name}", str(value), remedy))
     keep = row["settings"]["max_slot_wal_keep_size"]
     unbounded = keep == "-1"
     found.append(

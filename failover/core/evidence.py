@@ -169,7 +169,16 @@ def relation(seen: Observation) -> Relation:
     status = seen.postgres
     head = status.lineage[-1].id if status.lineage else ""
     mine = Side(seen.me, status.lineage, status.visible_revision, _may_lead(seen, head))
-    return relate(mine, Side(theirs.node, seen.peer_lineage, theirs.visible_revision, _their_may_lead(theirs)))
+    found = relate(mine, Side(theirs.node, seen.peer_lineage, theirs.visible_revision, _their_may_lead(theirs)))
+    follows = seen.role is Role.FOLLOWER and theirs.role is Role.LEADER
+    return Relation.EQUAL_THEIRS if found is Relation.AHEAD and follows and _stream_is_quicker(mine, theirs) else found
+
+
+def _stream_is_quicker(mine: Side, leader: Heartbeat) -> bool:
+    """Whether what a follower has beyond its leader's last word is that leader's own: rows that came before the word did."""
+    ids = [entry.id for entry in mine.lineage]
+    beyond = mine.lineage[ids.index(leader.head) + 1 :] if leader.head in ids else ()
+    return bool(beyond) and all(entry.node == leader.node for entry in beyond)
 
 
 def _may_lead(seen: Observation, head: str) -> bool:

@@ -724,3 +724,17 @@ def test_a_node_that_stalls_between_looking_and_deciding_looks_again(
         await pair.verify()
 
     simulate(scenario)
+
+
+def test_a_leader_that_wakes_while_its_successor_boots_holds_less_than_that_one(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        old = pair.world.machines[leader]
+        old.stalled = old.postgres.stuck = True
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 30.0)
+        pair.power_off(1 - leader)
+        pair.start(1 - leader)
+        old.stalled = old.postgres.stuck = False
+        await pair.verify(split=True)
+
+    simulate(scenario)
