@@ -20,7 +20,6 @@ from paho.mqtt.properties import Properties
 
 from failover.adapters.mqtt_topics import OFFLINE
 from failover.core.lease import NEVER
-from failover.core.model import Answer
 from failover.ports import BrokerStatus, PortError
 from probes import tcp
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from failover.core.model import Answer
     from failover.ports import Clock
 
     Publish = Callable[[str, bytes, int, bool], Awaitable[None]]
@@ -68,7 +68,7 @@ class BrokerSettings:
     retry_min_s: float = 0.5
     retry_max_s: float = 15.0
     incoming_max: int = INCOMING_MAX
-    evidence_s: float = 1.0  # a word of the broker is as good as a connection to its port for so long
+    knock_s: float = 0.3  # how long its port may take to answer whether it is there
 
 
 class Guest(Protocol):
@@ -92,7 +92,6 @@ class Broker:
         self._settings = settings
         self._clock = clock
         self._guests = tuple(guests)
-        self._heard_s = NEVER
         self._connected_s = NEVER
         self._connected = False
         self._error: str | None = None
@@ -104,10 +103,11 @@ class Broker:
         return BrokerStatus(place, self._connected, self._error, self._reconnects)
 
     async def answers(self) -> Answer:
-        """Say whether the broker, or at least the kernel below it, is there: evidence that this node is not cut off."""
-        if self._clock.now_s() - self._heard_s < self._settings.evidence_s:
-            return Answer.OPEN
-        return await tcp.knock(self._settings.host, self._settings.port, self._settings.evidence_s / 3)
+        """Say whether the broker, or at least the kernel below it, is there: evidence that this node is not cut off.
+
+        Asked anew each time: a word of the broker from before the silence that is being judged says nothing about it.
+        """
+        return await tcp.knock(self._settings.host, self._settings.port, self._settings.knock_s)
 
     async def run(self) -> None:
         """Keep connected until cancelled."""
@@ -153,8 +153,6 @@ class Broker:
     async def _serve(self, client: aiomqtt.Client) -> None:
         async def publish(topic: str, payload: bytes, qos: int, retain: bool) -> None:
             await client.publish(topic, payload, qos, retain)
-            if qos:
-                self._heard_s = self._clock.now_s()
 
         wanted = [one for guest in self._guests for one in guest.subscriptions]
         async with asyncio.TaskGroup() as tasks:
@@ -166,7 +164,6 @@ class Broker:
 
     async def _hear(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            self._heard_s = self._clock.now_s()
             payload = message.payload
             if isinstance(payload, bytes):
                 for guest in self._guests:
@@ -199,7 +196,7 @@ class Broker:
             log.info("the broker is there again", broker=self.status().name)
         self._reconnects += self._connected_s != NEVER
         self._connected, self._error = True, None
-        self._connected_s = self._heard_s = self._clock.now_s()
+        self._connected_s = self._clock.now_s()
 
     def _note(self, error: str) -> None:
         if error != self._error:

@@ -62,7 +62,7 @@ class Teller:
         self.history = HistoryFile(folder / "history.jsonl", SystemClock())
         settings = BrokerSettings(
             host, port, "node-0", TOPICS.of("availability"), answer_s=1.0, keepalive_s=1, retry_min_s=0.1,
-            retry_max_s=0.3, evidence_s=0.3, **more,
+            retry_max_s=0.3, knock_s=0.1, **more,
         )  # fmt: skip
         report = Report(
             TOPICS, lambda: STATUS, self.history, SystemClock(), state_s=1.0, discovery_prefix="homeassistant"
