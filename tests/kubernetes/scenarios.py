@@ -251,7 +251,8 @@ def caches(run: Run, history: judge.History, upto: int) -> int:
     for node, informer in enumerate(run.site.informers):
         seen = judge.cache(informer.lines, history, upto, run.began_s)
         assert seen.right_s is not None, f"the informer on node {node} never had what was there at revision {upto}"
-        run.figures[f"caches-right-{_place(run, node)}"] = seen.right_s - run.began_s
+        name = "caches-right" if run.lives[node] else "rebuilt-right"
+        run.figures[f"{name}-{_place(run, node)}"] = seen.right_s - run.began_s
         if seen.haunted_s is not None:
             run.figures[f"ghosts-{_place(run, node)}"] = seen.haunted_s - run.began_s
             assert not run.lives[node] or seen.haunted_s - run.began_s < GHOSTS_S
