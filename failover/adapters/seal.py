@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -40,6 +41,18 @@ class Head:
     said: int  # counts what this run has said
     answers_run: str = ""  # the newest that the sender has heard, "" before the first
     answers_said: int = 0
+
+
+# What reading and checking a certificate of foreign bytes may raise.
+UNREADABLE = (
+    VerificationError,
+    UnsupportedAlgorithm,
+    ValueError,
+    Warning,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Seal:
@@ -102,11 +115,13 @@ class Seal:
         if self._trusted is not None and self._trusted[0] == certificate and now < self._trusted[2]:
             return self._trusted[1]
         try:
-            shown = x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
-            verifier = PolicyBuilder().store(self._store).build_server_verifier(x509.DNSName(self._peer))
-            verifier.verify(shown, [])
-            key = shown.public_key()
-        except (VerificationError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # what the library only warns of is no certificate of the pair's either
+                shown = x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
+                verifier = PolicyBuilder().store(self._store).build_server_verifier(x509.DNSName(self._peer))
+                verifier.verify(shown, [])
+                key = shown.public_key()
+        except UNREADABLE as error:
             raise wire.RefusedError(f"a certificate that is not {self._peer}'s: {str(error)[:120]}") from None
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise wire.RefusedError("a certificate whose key cannot have signed this")

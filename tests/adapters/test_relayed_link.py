@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,19 @@ def test_anything_is_opened_or_refused(pki: Path, raw: bytes, cut: int, at: int,
             assert seal.open(one) == seal.open(good)  # the same signature, written in another way
         except RefusedError:
             assert one != good
+
+
+def test_no_bit_of_a_certificate_breaks_it(pki: Path) -> None:
+    signature, told, heartbeat = Seal(files(pki, 0), 0).close(Head("run", 1), encode(beat(0))).split(b"\n")
+    head = json.loads(told)
+    certificate = base64.b64decode(head["certificate"])
+    seal = Seal(files(pki, 1), 1)
+    for bit in range(8 * len(certificate)):
+        changed = bytearray(certificate)
+        changed[bit // 8] ^= 1 << bit % 8
+        line = json.dumps({**head, "certificate": base64.b64encode(changed).decode()}).encode()
+        with pytest.raises(RefusedError):
+            seal.open(b"\n".join((signature, line, heartbeat)))
 
 
 @pytest.mark.skipif(installed("mosquitto", "mosquitto") is None, reason="no mosquitto, and it cannot be installed")
