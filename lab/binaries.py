@@ -116,13 +116,21 @@ def _runs_as(folder: Path, user: str) -> bool:
         return False
 
 
+def named_by(variable: str) -> Path | None:
+    """Return the program that an environment variable names, None where it is not set. Raises MissingProgramError."""
+    named = os.environ.get(variable)
+    if not named:
+        return None
+    if os.access(named, os.X_OK):
+        return Path(named).resolve()
+    raise MissingProgramError(f"${variable} names {named}, which is not a program")
+
+
 def kine() -> Path:
     """Return the Kine to use: $KINE, the cache, PATH, else built with Go. Raises MissingProgramError."""
-    named = os.environ.get("KINE")
-    if named:
-        if os.access(named, os.X_OK):
-            return Path(named).resolve()
-        raise MissingProgramError(f"$KINE names {named}, which is not a program")
+    named = named_by("KINE")
+    if named is not None:
+        return named
     cached = CACHE / f"kine-{KINE_VERSION}"
     if cached.exists():
         return cached

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from failover.etcd.client import EtcdClient, EtcdError
+from lab import tasks
 
 if TYPE_CHECKING:
     from failover.etcd.client import KeyValue
@@ -80,11 +81,8 @@ class ContendedClient:
 
     async def stop(self) -> None:
         """End it; what is under way stays unknown."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
         self._drop()
 
     def _drop(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from failover.etcd.client import Change, CompactedError, EtcdClient, EtcdError
+from lab import tasks
 
 PREFIX = "/registry/lab/"
 
@@ -65,11 +66,8 @@ class Writer:
 
     async def stop(self) -> None:
         """End it; a write under way stays unknown."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
         self._drop()
 
     @property
@@ -160,10 +158,7 @@ class Watcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await tasks.end(self._task)
 
     async def until_seen(self, revision: int, timeout_s: float = 60.0) -> None:
         """Return when everything up to `revision` has been seen. Raises TimeoutError."""

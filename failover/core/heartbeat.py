@@ -6,6 +6,8 @@ message. Another version or another cluster's node gets one clear line, and noth
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from failover.core.model import Heartbeat
@@ -32,6 +34,9 @@ class RefusedError(Exception):
     """A message that must not be taken in; the text says why, for the person who must act."""
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 def encode(heartbeat: Heartbeat) -> bytes:
     """Return the heartbeat as bytes."""
     return _ENCODER.encode(_Envelope(VERSION, heartbeat))
@@ -42,14 +47,13 @@ def decode(raw: bytes | str, *, cluster: str, own_node: int) -> Heartbeat:
     if len(raw) > BYTES_MAX:
         raise RefusedError(f"a message of {len(raw)} bytes, more than {BYTES_MAX}")
     try:
-        version = _VERSION.decode(raw).v
-        if version != VERSION:
-            raise RefusedError(
-                f"heartbeat version {version}, and this node speaks {VERSION}: install the same major version on both"
-            )
-        heartbeat = _DECODER.decode(raw).heartbeat
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        envelope = _DECODER.decode(raw)
+        _check(envelope.v)
+    except UNREADABLE as error:
+        with contextlib.suppress(*UNREADABLE):
+            _check(_VERSION.decode(raw).v)  # what another version sends may look like anything
         raise RefusedError(f"a message that is no heartbeat: {' '.join(str(error).split())[:200]}") from None
+    heartbeat = envelope.heartbeat
     if heartbeat.cluster != cluster:
         raise RefusedError(
             f"a node of another cluster ({heartbeat.cluster[:40]!r}, this one is {cluster!r}): check the peer's address"
@@ -57,3 +61,10 @@ def decode(raw: bytes | str, *, cluster: str, own_node: int) -> Heartbeat:
     if heartbeat.node != 1 - own_node:
         raise RefusedError(f"a node that calls itself {heartbeat.node}, as this one does: run `join` on one of them")
     return heartbeat
+
+
+def _check(version: int) -> None:
+    if version != VERSION:
+        raise RefusedError(
+            f"heartbeat version {version}, and this node speaks {VERSION}: install the same major version on both"
+        )

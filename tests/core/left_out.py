@@ -100,7 +100,7 @@ def _forgets_acceptance(move: Any) -> Any:
     return lambda seen, told: move(replace(seen, durable=replace(seen.durable, acceptance=None)), told)
 
 
-def _by_the_wall(_later: Any) -> Any:
+def by_the_wall(_later: Any) -> Any:
     def wrong(changes: Any, _clocks: Any) -> Any:
         first, second = changes
         if first is None or second is None:
@@ -168,7 +168,7 @@ WAYS: tuple[_Rule, ...] = (
     ("R7", "an acceptance is forgotten", swap(resolve, "next_move", _forgets_acceptance)),
     ("R7", "an acceptance is written last",
      plan("LOSE", Step.FREEZE_KINE, Step.CLOSE, Step.KILL_KINE, Step.FINAL_REVISION, Step.ARCHIVE, Step.ACCEPT)),
-    ("R8", "wall clocks are compared as they are", swap(verdict, "_later", _by_the_wall)),
+    ("R8", "wall clocks are compared as they are", swap(verdict, "_later", by_the_wall)),
     ("R8", "nothing is uncertain", swap(verdict, "_later", _no_uncertainty)),
     ("R8", "a clock that was set is trusted", swap(Memory, "stalled", _no_jump)),
     ("R9", "in_sync is written before commits wait",

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab.binaries import CACHE, MissingProgramError
+from lab.binaries import CACHE, MissingProgramError, named_by
 
 MINOR, PATCH = 34, 4
 VERSION = f"v1.{MINOR}.{PATCH}"
@@ -26,11 +26,9 @@ CLIENTS = Path(__file__).parent / "clients"
 
 def api_server() -> Path:
     """Return kube-apiserver: $KUBE_APISERVER, the cache, else built with Go. Raises MissingProgramError."""
-    named = os.environ.get("KUBE_APISERVER")
-    if named:
-        if os.access(named, os.X_OK):
-            return Path(named).resolve()
-        raise MissingProgramError(f"$KUBE_APISERVER names {named}, which is not a program")
+    named = named_by("KUBE_APISERVER")
+    if named is not None:
+        return named
     cached = CACHE / f"kube-apiserver-{VERSION}"
     return cached if cached.exists() else _build_api_server(cached)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from lab import tasks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -109,11 +111,8 @@ class Writer:
 
     async def stop(self) -> None:
         """End it; requests under way stay unknown."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     @property
     def acknowledged(self) -> list[Act]:

@@ -26,6 +26,7 @@ from failover.node import steps as node_steps
 from failover.node.loop import PLAN_OF, Node
 from failover.node.memory import Memory
 from failover.node.steps import Steps
+from tests.core.left_out import by_the_wall
 from tests.simulation import pair as pair_module
 from tests.simulation import ports, test_found, test_holes, test_scenarios
 from tests.simulation.play import play, play_seed
@@ -148,16 +149,6 @@ def _accepts_in_memory(_accept: Any) -> Any:
     return wrong
 
 
-def _later_by_the_wall(_later: Any) -> Any:
-    def wrong(changes: Any, _clocks: Any) -> Any:
-        first, second = changes
-        if first is None or second is None:
-            return None if first is second else int(first is None)
-        return int(second.commit_us > first.commit_us)
-
-    return wrong
-
-
 def _unfit_is_stale(worth: Any) -> Any:
     def wrong(seen: Any, timing: Any) -> Any:
         made = worth(seen, timing)
@@ -266,7 +257,7 @@ PLANTS = (
           "test_a_proposal_that_changes_leaves_a_leader"),
     Plant("an acceptance is not written down", "R7", swap(Steps, "_accept", _accepts_in_memory),
           "test_an_accepted_verdict_outlives_a_crash"),
-    Plant("wall clocks are compared as they are", "R8", swap(verdict, "_later", _later_by_the_wall),
+    Plant("wall clocks are compared as they are", "R8", swap(verdict, "_later", by_the_wall),
           "test_the_later_change_wins_whatever_the_clocks_say"),
     Plant("in_sync is written before commits wait", "R9",
           plan("ENTER_SYNC", Step.RECORD_SYNCED, Step.WAITS_ON, Step.DRAIN_STANDBY),
