@@ -63,7 +63,9 @@ class RejoinOrder:
     found by comparison, what differs is archived, deleted and copied in one transaction.
     """
 
-    leader_head: str  # the leader's newest lineage id that was decided on; another one raises PreconditionError
+    # The leader's newest lineage id that was decided on. It may have gone on since, alone or in sync; a leader whose
+    # history lacks it raises PreconditionError.
+    leader_head: str
     parting_revision: int  # contents of every id from here on are compared, not only their presence; 0 compares all
     subscription: str  # name of the new subscription, its slot and the standby name
     reason: str

@@ -74,8 +74,8 @@ class Rejoiner:
         await self._detach()
         async with self._snapshot(order) as leader, self._own.session(self._timeouts.copy_s) as own:
             lineage = (await sql_files.run(leader, "lineage"))[0]["lineage"]
-            if not lineage or lineage[-1]["id"] != order.leader_head:
-                raise PreconditionError("the leader's history has moved on since the rejoin was decided")
+            if order.leader_head not in {row["id"] for row in lineage}:
+                raise PreconditionError("the leader's history is not the one any more that the rejoin was decided on")
             difference = await compare(own, leader, order.parting_revision)
             archive, only_here = await self._keep(own, order, difference, str(lineage[-1]["id"]))
             anew = difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there

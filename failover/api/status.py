@@ -36,7 +36,7 @@ def status(node: Node) -> dict[str, Any]:
         "halted": memory.halted if memory.role is Role.HALTED else None,
         "rule": node.rule.name if node.rule is not None else None,
         "why": node.rule.why if node.rule is not None else None,
-        "plan": node.running[0].name if node.running is not None and not node.running[2].done() else None,
+        "plan": _plan(node),
         "step": node.step,
         "stream": str(node.cell.stream) if node.cell is not None else None,
         "worth": str(node.cell.worth) if node.cell is not None else None,
@@ -153,6 +153,13 @@ def at_risk(node: Node) -> list[str]:
     if not any(path.connected for path in node.ports.link.paths()):
         said.append("no path to the peer is connected")
     return said
+
+
+def _plan(node: Node) -> str | None:
+    """Return the plan under way, or else the request that the next decision takes up."""
+    if node.running is not None and not node.running[2].done():
+        return node.running[0].name
+    return str(node.memory.request) if node.memory.request is not None else None
 
 
 def _postgres(node: Node) -> dict[str, Any]:

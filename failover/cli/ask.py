@@ -20,12 +20,13 @@ from failover import config
 from failover.cli.outcome import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
 File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 ANSWER_S = 10.0
 DONE_S = 120.0
+FAILURE_AMONG = 50  # newest events: a plan that failed a moment ago is one of them
 SWITCH_S = 30.0  # a switchover is through or taken back long before
 
 
@@ -194,26 +195,26 @@ def _post(file: Path, route: str, body: dict[str, Any] | None = None) -> Any:
 def _act(file: Path, route: str, done: Callable[[dict[str, Any]], bool]) -> None:
     """Post a request and wait until its plan is through and the condition holds."""
 
+    async def newest_events(count: int) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = await call(file, "GET", f"/v1/history?count={count}")
+        return events
+
     async def act() -> None:
+        before = [event["id"] for event in await newest_events(1)]
         await call(file, "POST", route, {})
-        await until(lambda: call(file, "GET", "/v1/status"), done)
-
-    asyncio.run(act())
-
-
-async def until(look: Callable[[], Awaitable[dict[str, Any]]], done: Callable[[dict[str, Any]], bool]) -> None:
-    """Look until the condition holds and no plan runs. Raises RefusedError where a plan ended without that."""
-    plan_seen = False
-    try:
         async with asyncio.timeout(DONE_S):
             while True:
-                told = await look()
-                if told["plan"] is None and done(told):
-                    return
-                if told["plan"] is None and plan_seen:
-                    raise RefusedError("it did not get through; `kine-failover history` says why")
-                plan_seen = plan_seen or told["plan"] is not None
+                told = await call(file, "GET", "/v1/status")
+                if told["plan"] is None:
+                    if done(told):
+                        return
+                    for event in await newest_events(FAILURE_AMONG):
+                        if event["kind"] == "plan_failed" and event["id"] > max(before, default=0):
+                            raise RefusedError(f"it did not get through: {event['message']}")
                 await asyncio.sleep(0.05)
+
+    try:
+        asyncio.run(act())
     except TimeoutError:
         raise RefusedError(f"not through after {DONE_S:g} s; see `kine-failover history`") from None
 

@@ -71,6 +71,20 @@ async def test_scrub_is_exact_under_load_and_resync_is_the_remedy(
         await clients.verify()
 
 
+async def test_each_of_many_resyncs_in_a_row_gets_through_at_once(running_pair: Start) -> None:
+    """The leader goes alone, and its history on, as the follower lets go of in_sync: that is no other history."""
+    async with running_pair(**calm()) as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        for count in range(1, 9):
+            await pair.until("the pair to be in sync", lambda both: (both[leader.number] or {}).get("in_sync", False))
+            await asyncio.to_thread(follower.command, "resync", "--yes")
+            events = [one["kind"] for one in follower.history()]
+            assert events.count("request") == events.count("rejoined") - 1 == count  # one made the pair
+            assert "plan_failed" not in events
+        await clients.verify()
+
+
 async def test_the_follower_scrubs_by_itself(running_pair: Start) -> None:
     async with running_pair(**calm(upkeep="scrub_every_s = 1.0")) as (pair, _):
         follower = pair.other(await pair.leader())

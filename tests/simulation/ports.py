@@ -287,8 +287,8 @@ class SimRejoin(Part):
         await self.pause(0.02)
         leader, own = self._leader(), self.machine.postgres
         own.subscription = None
-        if not leader.lineage or leader.lineage[-1].id != order.leader_head:
-            raise PreconditionError("the leader has moved on")
+        if order.leader_head not in {row.id for row in leader.lineage}:
+            raise PreconditionError("the leader's history is another one")
         position = len(leader.wal)
         leader.slots = {order.subscription: position}
         rows, lineage = dict(leader.rows), leader.lineage
