@@ -15,7 +15,7 @@ from failover.core.lineage import Relation, Side, relate
 from failover.core.model import Answer, DataState, Health, Kind, Mode, Role, Sync
 
 if TYPE_CHECKING:
-    from failover.core.model import Heartbeat, PeerProbe
+    from failover.core.model import Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
     from failover.core.observation import Observation
     from failover.core.timing import Timing
 
@@ -145,16 +145,23 @@ def own_postgres(seen: Observation) -> Postgres:
 
 def waits_fit(seen: Observation) -> bool:
     """Whether an open database waits for the follower just as its lineage says; a crash may leave it otherwise."""
-    status = seen.postgres
-    if status is None or not status.lineage or led_term(seen) < 0:
+    own = _own_head(seen)
+    if own is None:
         return True
-    return (status.lineage[-1].kind is Kind.SYNCED) == bool(status.waits_for)
+    assert seen.postgres is not None
+    return (own.kind is Kind.SYNCED) == bool(seen.postgres.waits_for)
 
 
 def led_term(seen: Observation) -> int:
     """Return the term of the leadership that this node's data is under, -1 when it is not this node's."""
-    lineage = seen.postgres.lineage if seen.postgres is not None else ()
-    return lineage[-1].term if lineage and lineage[-1].node == seen.me else -1
+    own = _own_head(seen)
+    return own.term if own is not None else -1
+
+
+def _own_head(seen: Observation) -> LineageEntry | None:
+    """Return the newest row of this node's data if it is this node's."""
+    newest = seen.postgres.lineage[-1:] if seen.postgres is not None else ()
+    return next((row for row in newest if row.node == seen.me), None)
 
 
 def relation(seen: Observation) -> Relation:
@@ -168,10 +175,10 @@ def relation(seen: Observation) -> Relation:
         return Relation.UNKNOWN  # its newest rows are still under way
     status = seen.postgres
     head = status.lineage[-1].id if status.lineage else ""
-    mine = Side(seen.me, status.lineage, status.visible_revision, _may_lead(seen, head))
+    mine = Side(seen.me, status.lineage, status.visible_revision, _may_lead(status, seen.durable, head))
     found = relate(mine, Side(theirs.node, seen.peer_lineage, theirs.visible_revision, _their_may_lead(theirs)))
     follows = seen.role is Role.FOLLOWER and theirs.role is Role.LEADER
-    return Relation.EQUAL_THEIRS if found is Relation.AHEAD and follows and _stream_is_quicker(mine, theirs) else found
+    return Relation.EQUAL_THEIRS if follows and _stream_is_quicker(mine, theirs) else found
 
 
 def _stream_is_quicker(mine: Side, leader: Heartbeat) -> bool:
@@ -181,9 +188,8 @@ def _stream_is_quicker(mine: Side, leader: Heartbeat) -> bool:
     return bool(beyond) and all(entry.node == leader.node for entry in beyond)
 
 
-def _may_lead(seen: Observation, head: str) -> bool:
-    status, durable = seen.postgres, seen.durable
-    complete = status is not None and status.data is DataState.COMPLETE
+def _may_lead(status: PostgresStatus, durable: Durable, head: str) -> bool:
+    complete = status.data is DataState.COMPLETE
     return complete and durable.acceptance is None and durable.handed_over != head
 
 
@@ -262,9 +268,9 @@ def patience_s(seen: Observation, worth: Worth, timing: Timing) -> float:
 
 def refused_twice(seen: Observation, timing: Timing) -> bool:
     """Whether the last two rounds of probes, apart, and after the last message, were refused on every port and path."""
-    if seen.heard is None or len(seen.probes) < 2:  # noqa: PLR2004 - the rule says twice
+    if seen.heard is None or len(seen.probes) != 2:  # noqa: PLR2004 - the rule says twice
         return False
-    last, newest = seen.probes[-2:]
+    last, newest = seen.probes
     if last.at_s <= seen.heard.at_s or newest.at_s - last.at_s < timing.probe_gap_s * 0.75:
         return False
     return _all_refused(last) and _all_refused(newest)
@@ -289,8 +295,8 @@ def _said(heartbeat: Heartbeat) -> Peer:
 
 def _was_told(seen: Observation, timing: Timing) -> bool:
     """Whether the peer has lately been told to take over: it is about to lead, even if it does not say so yet."""
-    head = seen.postgres.lineage[-1].id if seen.postgres is not None and seen.postgres.lineage else None
-    gave = head is not None and seen.durable.handed_over == head
+    newest = seen.postgres.lineage[-1:] if seen.postgres is not None else ()
+    gave = any(row.id == seen.durable.handed_over for row in newest)
     return gave and seen.role is Role.STARTING and seen.now_s - seen.started_s < timing.degrade_after_s
 
 
@@ -303,8 +309,9 @@ def _must_not_take(seen: Observation, worth: Worth) -> bool:
     assert seen.heard is not None
     theirs = seen.heard.heartbeat
     word, own = theirs.hand_over, seen.postgres.lineage[-1:] if seen.postgres is not None else ()
+    assert word is not None
     covered = any(row.kind is Kind.SYNCED and row.id == theirs.head for row in own)
-    return seen.role is Role.FOLLOWER and worth is Worth.STALE and word is not None and not (word.drained or covered)
+    return seen.role is Role.FOLLOWER and worth is Worth.STALE and not (word.drained or covered)
 
 
 def _grace_s(seen: Observation, worth: Worth, timing: Timing) -> float:

@@ -1,24 +1,36 @@
-"""Small mistakes in the core, all compiled into it at once, each behind a switch.
+"""Small mistakes in the core.
 
-Every place that could be wrong becomes `wrong if switched_on(number) else right`, so that one process can be forked for
-each mistake with everything loaded, and a run without any tells which tests come to which place.
+First all are compiled into it at once, every place as `wrong if switched_on(number) else right`, with all switches off: that
+tells which tests come to which place. Then the functions get their own code back, and a process that is forked for a mistake
+gives its module the code with that one mistake in it, at full speed.
+
+A mistake is another comparison, operator, number or branch, a condition without one of its parts, or nothing returned.
+Left out is what no test should pin, or what cannot be wrong by itself:
+
+- docstrings, and the words of messages (whether there is a message at all is not);
+- annotations, and the options of a dataclass;
+- asserts: they say what cannot happen;
+- what a module computes as it is loaded, functions that only that calls included: the conditions of the table's rows and the
+  presets. That each cell lies in one row is proved by trying all, and the page that is generated from them is compared.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import gc
 import importlib.abc
 import importlib.util
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
 PACKAGE = "failover.core"
 SWITCH = "__switched_on__"
@@ -64,15 +76,14 @@ class Mutant:
 
 @dataclass(slots=True)
 class Switches:
-    """Which mistake is on, and which places have been reached."""
+    """Which places have been reached; all switches are off."""
 
-    on: int = -1
     reached: set[int] = field(default_factory=set)
 
     def __call__(self, number: int) -> bool:
-        """Whether this mistake is the one to make."""
+        """Take down that a test came here."""
         self.reached.add(number)
-        return number == self.on
+        return False
 
 
 SWITCHES = Switches()
@@ -82,17 +93,23 @@ MUTANTS: list[Mutant] = []
 class Mutator(ast.NodeTransformer):
     """Puts the switches into the bodies of functions; what a module computes as it is loaded stays as it is."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, first: int, only: int | None = None) -> None:
+        """Number the mistakes from `first` on; with `only`, make that one and leave the others out."""
         self.module = module
         self.depth = 0
+        self.number = first
+        self.only = only
 
     def _switched(self, right: ast.expr, wrongs: Sequence[tuple[ast.expr, str]]) -> ast.expr:
         made: ast.expr = right
         for wrong, what in wrongs:
-            number = len(MUTANTS)
-            MUTANTS.append(Mutant(number, self.module, right.lineno, what))
-            test = ast.Call(ast.Name(SWITCH, ast.Load()), [ast.Constant(number)], [])
-            made = ast.IfExp(test, wrong, made)
+            number, self.number = self.number, self.number + 1
+            if self.only is None:
+                MUTANTS.append(Mutant(number, self.module, right.lineno, what))
+                test = ast.Call(ast.Name(SWITCH, ast.Load()), [ast.Constant(number)], [])
+                made = ast.IfExp(test, wrong, made)
+            elif self.only == number:
+                made = wrong
         return ast.fix_missing_locations(ast.copy_location(made, right))
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -219,8 +236,56 @@ class Mutator(ast.NodeTransformer):
 
 def mutated(module: str, source: str) -> ast.Module:
     """Return the module with all switches in it, and add its mutants to MUTANTS."""
-    tree: ast.Module = Mutator(module).visit(ast.parse(source))
+    FIRST[module] = len(MUTANTS)
+    tree: ast.Module = Mutator(module, FIRST[module]).visit(ast.parse(source))
     return ast.fix_missing_locations(tree)
+
+
+FIRST: dict[str, int] = {}  # the number of each module's first mistake
+
+
+def code_of(module: str, only: int | None) -> dict[str, CodeType]:
+    """Compile a module with one mistake, or without any; return the code of its functions and methods by name."""
+    file = Path(str(sys.modules[module].__file__))
+    tree = ast.parse(file.read_text())
+    if only is not None:
+        tree = ast.fix_missing_locations(Mutator(module, FIRST[module], only).visit(tree))
+    found: dict[str, CodeType] = {}
+    waiting = [compile(tree, str(file), "exec")]
+    while waiting:
+        for one in waiting.pop().co_consts:
+            if isinstance(one, CodeType):
+                found[one.co_qualname] = one
+                if not one.co_flags & OPTIMIZED:  # the body of a class
+                    waiting.append(one)
+    return found
+
+
+OPTIMIZED = 0x1  # CO_OPTIMIZED: the code of a function
+
+
+def functions(module: str) -> list[FunctionType]:
+    """Return the module's functions and methods, also those that a decorator has wrapped."""
+    file = str(sys.modules[module].__file__)
+    found = [one for one in gc.get_objects() if isinstance(one, FunctionType) and one.__code__.co_filename == file]
+    return [one for one in found if "<locals>" not in one.__code__.co_qualname]
+
+
+FUNCTIONS: dict[str, list[FunctionType]] = {}
+
+
+def become_plain() -> None:
+    """Take the switches out again."""
+    FUNCTIONS.update({module: functions(module) for module in FIRST})
+    for module in FIRST:
+        become(module, None)
+
+
+def become(module: str, only: int | None) -> None:
+    """Give the module's functions the code with this mistake in it."""
+    code = code_of(module, only)
+    for function in FUNCTIONS[module]:
+        function.__code__ = code[function.__code__.co_qualname]
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
