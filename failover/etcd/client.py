@@ -17,6 +17,8 @@ from failover.etcd import etcd_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from grpclib.client import Stream
+
 Response = TypeVar("Response")
 SECONDS = 5.0
 
@@ -148,9 +150,7 @@ class EtcdClient:
             )
         )
         with _translated(self.target):
-            async with self._channel.request(
-                "/etcdserverpb.Watch/Watch", Cardinality.STREAM_STREAM, pb.WatchRequest, pb.WatchResponse
-            ) as stream:
+            async with self.watching() as stream:
                 await stream.send_message(request)
                 while (answer := await stream.recv_message()) is not None:
                     if answer.compact_revision:
@@ -160,6 +160,12 @@ class EtcdClient:
                     if not answer.created:
                         yield Batch(answer.header.revision, tuple(_change(one) for one in answer.events))
         raise EtcdError("watch ended")
+
+    def watching(self) -> Stream[pb.WatchRequest, pb.WatchResponse]:
+        """Return a stream of watches as it is: `watch` is what to use where no more than events are asked for."""
+        return self._channel.request(
+            "/etcdserverpb.Watch/Watch", Cardinality.STREAM_STREAM, pb.WatchRequest, pb.WatchResponse
+        )
 
     def close(self) -> None:
         """Close the connection; a call under way ends with an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from failover.etcd import etcd_pb2 as pb
 from failover.etcd.client import EtcdClient, EtcdError
 from lab import binaries
 from lab.checker import FIRST_BATCH
@@ -21,6 +23,8 @@ from lab.postgres_server import DATABASE, SUPERUSER, SUPERVISOR, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from grpclib.client import Stream
 
 ANSWER_S = 20.0  # a bound on a hang
 QUIET_S = 3.0  # thirty polls
@@ -175,6 +179,37 @@ async def test_a_first_batch_does_not_wait_for_a_lower_id(plain: tuple[PostgresS
         assert "/watched/later" in seen
         assert "/watched/slow" not in seen  # it is in the table, and this watch never says so
         assert (await etcd.get("/watched/slow")).kv is not None
+
+
+async def test_progress_falls_back_behind_what_the_watch_was_told(plain: tuple[PostgresServer, str]) -> None:
+    """Two creates at once are enough: the revision that Kine remembers is the lower one's, until the next write."""
+    server, target = plain
+    del server
+    watched = pb.WatchCreateRequest(key=b"/watched/", range_end=b"/watched0", start_revision=1)
+    async with (
+        client(target) as one,
+        client(target) as other,
+        client(target) as third,
+        third.watching() as stream,
+        asyncio.timeout(3 * ANSWER_S),
+    ):
+        await stream.send_message(pb.WatchRequest(create_request=watched))
+        for turn in itertools.count():
+            at_once = (one.create(f"/watched/{turn}/0", b"x"), other.create(f"/watched/{turn}/1", b"x"))
+            newest = max(written.revision for written in await asyncio.gather(*at_once))
+            told = 0
+            while told < newest:
+                told = max((event.kv.mod_revision for event in (await answer_of(stream)).events), default=told)
+            await stream.send_message(pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+            if (await answer_of(stream)).header.revision < told:
+                await stream.cancel()
+                return
+
+
+async def answer_of(stream: Stream[pb.WatchRequest, pb.WatchResponse]) -> pb.WatchResponse:
+    answer = await stream.recv_message()
+    assert answer is not None
+    return answer
 
 
 async def until_quiet(target: str, start_revision: int, *, commit: psycopg.Connection) -> list[str]:

@@ -77,6 +77,7 @@ class Outcome:
     figures: dict[str, float]
     acknowledged: int
     lists: int
+    old_names: int  # lists that named an older revision than they had the objects of
     ghosts: int
 
     def line(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class Outcome:
         figures = {name: round(value, 3) for name, value in self.figures.items()}
         return {
             "scenario": self.scenario, "fence": self.fence, "figures": figures, "acknowledged": self.acknowledged,
-            "lists": self.lists, "ghosts": self.ghosts, "lost": 0,
+            "lists": self.lists, "old_names": self.old_names, "ghosts": self.ghosts, "lost": 0,
         }  # fmt: skip
 
 
@@ -214,7 +215,7 @@ async def verify(run: Run, scenario: str) -> Outcome:
         run.figures[f"gap-{_place(run, node)}"] = longest_gap_s(site.writers[node].acts, run.began_s)
         await relisted(run, node)
     ghosts = caches(run, history, first.revision)
-    lists = listed(run, history, fence_revision)
+    lists, old_names = listed(run, history, fence_revision)
     held(run)
     archived = site.archived() if run.apart_s or run.lossy else frozenset()
     lost = [one for writer in site.writers for one in judge.lost(writer.acts, history, archived)]
@@ -223,7 +224,7 @@ async def verify(run: Run, scenario: str) -> Outcome:
         wrong = judge.etcd_watch(watch.lines, rows, first_batch=checker.FIRST_BATCH)
         assert not wrong, f"etcd client on node {node}: {wrong}"
     acknowledged = sum(len(writer.acknowledged) for writer in site.writers)
-    return Outcome(scenario, run.fence, run.figures, acknowledged, lists, ghosts)
+    return Outcome(scenario, run.fence, run.figures, acknowledged, lists, old_names, ghosts)
 
 
 def first_write(run: Run, fence_revision: int) -> Act:
@@ -260,19 +261,21 @@ def caches(run: Run, history: judge.History, upto: int) -> int:
     return ghosts
 
 
-def listed(run: Run, history: judge.History, first_revision: int) -> int:
-    """Judge each list that an API server answered after the fault. Returns their number."""
-    lists = 0
+def listed(run: Run, history: judge.History, first_revision: int) -> tuple[int, int]:
+    """Judge each list that an API server answered after the fault. Returns their number, and of those with an old name."""
+    lists, old_names = 0, 0
     for node, informer in enumerate(run.site.informers):
         answers = informer.said("listed", since_s=run.broken_s)
-        wrong = judge.wrong_lists(answers, history, first_revision, run.broken_s)
-        if wrong:
-            at_s, what = wrong[-1]
+        told_s = {int(line["revision"]): line["at"] for line in run.site.watches[node].said("event")}
+        seen = judge.lists(answers, history, first_revision, run.broken_s, told_s)
+        if seen.wrong:
+            at_s, what = seen.wrong[-1]
             run.figures[f"lists-wrong-{_place(run, node)}"] = at_s - run.began_s
             assert at_s - run.began_s < GHOSTS_S, f"node {node}, {at_s - run.began_s:.1f} s after the fault: {what}"
             assert run.fence == "full", f"node {node}: nothing was lost, and yet {what}"
         lists += len(answers)
-    return lists
+        old_names += seen.old_names
+    return lists, old_names
 
 
 def held(run: Run) -> None:

@@ -77,14 +77,25 @@ def test_a_cache_may_be_newer_than_asked_for() -> None:
 
 def test_lists_are_the_table_at_the_revision_that_they_name() -> None:
     right = [listed(2.0, 11, a=4, c=3, d=11), listed(2.1, 10, a=4, c=3)]
-    assert not judge.wrong_lists(right, HISTORY, 10, 1.0)
+    assert judge.lists(right, HISTORY, 10, 1.0, {}) == judge.Lists([], 0)
     wrong: list[Line] = [
         listed(2.0, 12, a=4, c=3),  # d is missing
         listed(2.1, 12, a=4, b=2, c=3, d=11),  # b is gone
         listed(2.2, 4, a=4, c=3, e=9),  # from before the fence, with a ghost
     ]
-    assert [at_s for at_s, _ in judge.wrong_lists(wrong, HISTORY, 10, 1.0)] == [2.0, 2.1, 2.2]
-    assert not judge.wrong_lists(wrong, HISTORY, 10, 3.0)
+    told_s = dict.fromkeys(range(20), 0.0)
+    assert [at_s for at_s, _ in judge.lists(wrong, HISTORY, 10, 1.0, told_s).wrong] == [2.0, 2.1, 2.2]
+    assert judge.lists(wrong, HISTORY, 10, 3.0, told_s) == judge.Lists([], 0)
+
+
+def test_a_list_may_name_an_older_revision_than_it_has_where_kine_had_told_that_one() -> None:
+    later = [listed(2.0, 3, a=4, c=3)]  # a's change at 4 and b's end at 5 are in it
+    assert judge.lists(later, HISTORY, 0, 1.0, {4: 1.8, 5: 1.9}) == judge.Lists([], 1)
+    assert len(judge.lists(later, HISTORY, 0, 1.0, {4: 1.8}).wrong) == 1  # nobody was told of 5
+    assert len(judge.lists(later, HISTORY, 0, 1.0, {4: 1.8, 5: 2.0 + 2 * judge.LATE_S}).wrong) == 1  # not yet then
+    # One that lacks what it should have, beside what came later, was never the table.
+    mixed = [listed(2.0, 3, a=4, b=2), listed(2.1, 3, b=2, c=3)]
+    assert len(judge.lists(mixed, HISTORY, 0, 1.0, dict.fromkeys(range(20), 0.0)).wrong) == 2
 
 
 def test_lost() -> None:
