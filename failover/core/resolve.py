@@ -28,11 +28,12 @@ class Move(StrEnum):
 def propose(seen: Observation, policy: SplitPolicy, preferred_node: int) -> Verdict | None:
     """Return the verdict to put into the own heartbeats: node 0 computes it, node 1 consents to what it hears.
 
-    None while nothing can be compared, the offset of the clocks included: the caller keeps what was proposed for as long
-    as it concerns the two sides that meet, so that one run of node 0 never proposes two.
+    Both histories are known, as they are where a row of the table says RESOLVE. None while the offset of the clocks is not,
+    and from the moment that a verdict is accepted. The caller keeps what was proposed for as long as it concerns the two
+    sides that meet, so that one run of node 0 never proposes two.
     """
-    if seen.heard is None or seen.postgres is None or not seen.peer_lineage:
-        return None
+    assert seen.heard is not None
+    assert seen.postgres is not None
     theirs = seen.heard.heartbeat
     if seen.durable.acceptance is not None or theirs.acceptance is not None:
         return None
@@ -72,8 +73,8 @@ def next_move(seen: Observation, verdict: Verdict | None) -> tuple[Move, Verdict
 
 def concerns(verdict: Verdict, seen: Observation) -> bool:
     """Whether the verdict speaks of the two heads that meet here, not of an earlier meeting."""
-    if seen.postgres is None or not seen.postgres.lineage or seen.heard is None:
-        return False
+    assert seen.postgres is not None
+    assert seen.heard is not None
     heads = (seen.postgres.lineage[-1].id, seen.heard.heartbeat.head)
     told = (verdict.winner_head, verdict.loser_head)
     return heads == (told if verdict.winner == seen.me else told[::-1])

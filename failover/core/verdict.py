@@ -10,7 +10,7 @@ from failover.core.lineage import common_head
 from failover.core.model import Choice, Kind, Verdict
 
 if TYPE_CHECKING:
-    from failover.core.model import LastChange, Lineage
+    from failover.core.model import LastChange, Lineage, LineageEntry
 
 
 class SplitPolicy(StrEnum):
@@ -66,30 +66,32 @@ def _choose(
     if policy is SplitPolicy.PREFER_NODE:
         return preferred_node, Choice.PREFERRED_NODE, f"the configuration prefers node {preferred_node}"
     if policy is SplitPolicy.MOST_CHANGES and sides[0].changes != sides[1].changes:
-        winner = int(sides[1].changes > sides[0].changes)
+        winner = max(0, 1, key=lambda node: sides[node].changes)
         return winner, Choice.MOST_CHANGES, f"{sides[winner].changes} changes against {sides[1 - winner].changes}"
     if policy is SplitPolicy.NEWEST:
-        changes = (_since(sides[0], common.id), _since(sides[1], common.id))
+        changes = (_since(sides[0], common), _since(sides[1], common))
         later = _later(changes, clocks)
         if later is not None:
             return later, Choice.LATEST_CHANGE, _told(changes, clocks, later)
     return common.node, Choice.LED_BEFORE, f"node {common.node} led before the split"
 
 
+def _after(lineage: Lineage, common: str) -> Lineage:
+    """Return the rows with which a side went on after the common one, which it holds or has absorbed."""
+    index, entry = next((place, one) for place, one in enumerate(lineage) if common in (one.id, one.absorbs))
+    return lineage[index + 1 :] if entry.id == common else lineage[index:]
+
+
 def _provisional_since(lineage: Lineage, common: str) -> bool:
     """Whether the side went on from the common row by leading provisionally first."""
-    ids = [entry.id for entry in lineage]
-    own = lineage[ids.index(common) + 1 :] if common in ids else lineage
-    leads = [entry for entry in own if entry.kind in (Kind.LEAD, Kind.VERDICT)]
+    leads = [entry for entry in _after(lineage, common) if entry.kind in (Kind.LEAD, Kind.VERDICT)]
     return bool(leads) and leads[0].provisional
 
 
-def _since(side: Summary, common: str) -> LastChange | None:
+def _since(side: Summary, common: LineageEntry) -> LastChange | None:
     """Return the side's last change if it came after the parting."""
-    ids = [entry.id for entry in side.lineage]
-    index = ids.index(common) if common in ids else len(ids) - 1
-    floor = side.lineage[index + 1].parent_revision if index + 1 < len(ids) else side.lineage[index].first_revision - 1
-    change = side.last_change
+    after, change = _after(side.lineage, common.id), side.last_change
+    floor = after[0].parent_revision if after else common.first_revision - 1
     return change if change is not None and change.revision > floor else None
 
 
