@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.compose.pair import execute
 from tests.compose.scenarios import SCENARIOS, play
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def test_everything_becomes_healthy_and_nothing_of_ours_is_root(pair: Cont
         assert time.monotonic() < deadline_s, f"{health}\n{pair.logs()}"
         await asyncio.sleep(0.5)
     for service in ("node-0", "machine-0", "workload"):
-        assert pair.service(service).exec_run(["id", "-u"]).output.strip() == b"999"
+        assert execute(pair.service(service), "id", "-u").strip() == b"999"
 
 
 async def test_the_workload_writes_through_both_machines(pair: ContainerPair) -> None:
