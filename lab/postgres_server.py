@@ -149,12 +149,22 @@ class PostgresServer:
         return self._process.pid if running and self._process is not None else None
 
     def kill(self) -> None:
-        """Power loss, as far as a process can have it: postmaster and all backends at once, by SIGKILL."""
-        for pid in self.pids():
+        """Power loss, as far as a process can have it: postmaster and all backends at once, by SIGKILL.
+
+        Returns when all are gone: one that is left keeps the shared memory, and the next start would fail.
+        """
+        postmaster = self.pid
+        if postmaster is not None:
+            os.kill(postmaster, signal.SIGSTOP)  # it makes no backend while they are listed
+        pids = self.pids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait(timeout=START_S)
+        deadline = time.monotonic() + START_S
+        while any(map(_runs, pids)) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the postmaster and all backends."""
@@ -191,3 +201,11 @@ class PostgresServer:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{argv[0]} failed: {done.stderr[-2000:]}")
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process has not ended; one that only waits to be reaped has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

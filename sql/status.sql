@@ -1,28 +1,34 @@
--- One look at the own Postgres, in one statement. `scanned` is the highest revision whose changes were counted already.
+-- One look at the own Postgres, in one statement, as one JSON text: it is asked several times a second, so the server plans it
+-- once a session, and a text has the same type whatever table takes the kine table's place. `scanned` is the highest
+-- revision whose changes were counted already, `known` the lineage that the caller has: it is not sent again.
 WITH head AS (
-  SELECT coalesce(json_agg(to_json(l) ORDER BY l.ordinal), '[]'::json) AS lineage FROM kine_failover.lineage AS l
+  SELECT count(*) || ' ' || coalesce((array_agg(id ORDER BY ordinal DESC))[1], '') AS version FROM kine_failover.lineage
 ), top AS (
   SELECT coalesce(max(id), 0) AS revision FROM kine
 ), fresh AS (
   -- Keys that beat by themselves say nothing about what people did.
   SELECT id, pg_xact_commit_timestamp(xmin) AS at
   FROM kine
-  WHERE id > %(scanned)s
+  -- A plan for any `scanned` takes the index only where both ends are given.
+  WHERE id > %(scanned)s::bigint AND id <= (SELECT revision FROM top)
     AND name <> 'compact_rev_key' AND name NOT LIKE 'gap-%%'
     AND name NOT LIKE '/registry/leases/%%' AND name NOT LIKE '/registry/events/%%'
     AND name NOT LIKE '/registry/masterleases/%%' AND name NOT LIKE '/kine-failover/%%'
 ), newest AS (
   SELECT id, at FROM fresh ORDER BY id DESC LIMIT 1
 )
-SELECT
+SELECT to_json(look)::text AS look FROM (SELECT
   (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at_us,
   (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
   local.data,
   local.fence_term,
-  head.lineage,
+  head.version AS lineage_version,
+  CASE WHEN head.version IS DISTINCT FROM %(known)s::text THEN
+    (SELECT coalesce(json_agg(to_json(l) ORDER BY l.ordinal), '[]'::json) FROM kine_failover.lineage AS l)
+  END AS lineage,
   top.revision AS visible_revision,
   (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS wal_lsn,
-  (SELECT rolcanlogin FROM pg_roles WHERE rolname = %(kine_role)s)
+  (SELECT rolcanlogin FROM pg_roles WHERE rolname = %(kine_role)s::text)
     AND kine_failover_admin.start_fence_lifted() AS is_open,
   current_setting('synchronous_standby_names') AS waits_for,
   (SELECT json_build_object(
@@ -39,6 +45,7 @@ SELECT
       'name', s.subname, 'enabled', s.subenabled, 'worker', w.pid IS NOT NULL,
       -- A worker that has only been launched gives the time of that; it has received something once there is a position.
       'received', CASE WHEN w.received_lsn IS NOT NULL THEN extract(epoch FROM w.last_msg_receipt_time) END,
+      'age', extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time),
       'tables_ready', NOT EXISTS (
         SELECT FROM pg_subscription_rel AS t WHERE t.srsubid = s.oid AND t.srsubstate <> 'r'),
       'apply_errors', coalesce(e.apply_error_count, 0))
@@ -56,3 +63,4 @@ SELECT
   (SELECT atttypid = 'int4'::regtype FROM pg_attribute
     WHERE attrelid = 'kine'::regclass AND attname = 'id') AS int4_ids
 FROM kine_failover.local_state AS local, head, top
+) AS look

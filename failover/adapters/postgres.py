@@ -12,21 +12,15 @@ import psycopg
 from psycopg.sql import Identifier
 
 from failover.adapters import sql_files
+from failover.adapters.look import Look
 from failover.adapters.sessions import PostgresTimeouts, Sessions
-from failover.core.model import (
-    DataState,
-    Kind,
-    LastChange,
-    LineageEntry,
-    PostgresStatus,
-    Standby,
-    Subscription,
-)
+from failover.core.model import DataState, LineageEntry
 from failover.ports import FencedError, LeadOrder, PortError, PostgresDownError, PreconditionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from failover.core.model import PostgresStatus
     from failover.ports import Clock
 
 POLL_S = 0.005  # between two looks at something that Postgres is about to do
@@ -44,10 +38,7 @@ class OwnPostgres:
         self._timeouts = timeouts
         self._kine_conninfo = kine_conninfo
         self._kine_role = kine_role
-        self._clock = clock
-        self._ages = _Ages(clock)
-        self._changes = _Changes(clock)
-        self._waits = _Waits(clock)
+        self._look = Look(clock, kine_role)
 
     @property
     def sessions(self) -> Sessions:
@@ -59,59 +50,12 @@ class OwnPostgres:
         try:
             async with self._sessions.session(self._timeouts.look_s) as session:
                 await self._sessions.keep_watch()
-                rows = await sql_files.run(session, "status", scanned=self._changes.scanned, kine_role=self._kine_role)
+                return await self._look.take(session)
         except PortError as error:
             if type(error) is not PortError:
                 raise
             # A database without our schema answers, but it is of no use: as good as down, and doctor says why.
             raise PostgresDownError(f"{error}; see `kine-failover doctor`") from None
-        if not rows:
-            raise PostgresDownError(
-                "the own Postgres has no row in kine_failover.local_state; run `kine-failover init`"
-            )
-        return self._read(rows[0])
-
-    def _read(self, row: Mapping[str, Any]) -> PostgresStatus:
-        lineage = tuple(entry(one) for one in row["lineage"])
-        visible = int(row["visible_revision"])
-        last_change, changes = self._changes.take(row["last_change"], row["changes"], visible, lineage)
-        standby, subscription = row["standby"], row["subscription"]
-        return PostgresStatus(
-            started_at_us=row["started_at_us"],
-            system_identifier=row["system_identifier"],
-            data=DataState(row["data"]),
-            lineage=lineage,
-            visible_revision=visible,
-            wal_lsn=row["wal_lsn"],
-            is_open=bool(row["is_open"]),
-            fence_term=row["fence_term"],
-            waits_for=standby_name(row["waits_for"]),
-            standby=None
-            if standby is None
-            else Standby(
-                standby["name"],
-                bool(standby["streaming"]),
-                int(standby["flush_lsn"]),
-                self._ages.of(f"standby {standby['name']}", standby["reply"]),
-                float(standby["flush_lag"]),
-            ),
-            oldest_wait_s=self._waits.take(row["oldest_wait_s"], standby["flush_lsn"] if standby is not None else 0),
-            subscription=None
-            if subscription is None
-            else Subscription(
-                subscription["name"],
-                bool(subscription["enabled"]),
-                bool(subscription["worker"]),
-                self._ages.of(f"subscription {subscription['name']}", subscription["received"]),
-                bool(subscription["tables_ready"]),
-                int(subscription["apply_errors"]),
-            ),
-            last_change=last_change,
-            changes=changes,
-            int4_ids=bool(row["int4_ids"]),
-            slot_bytes=int(row["slot_bytes"]),
-            slot_limit_bytes=int(row["slot_limit_bytes"]) if row["slot_limit_bytes"] >= 0 else None,
-        )
 
     def watch(self, lost: Callable[[], None]) -> None:
         """Call `lost` at once when the server closes its sessions."""
@@ -220,13 +164,13 @@ class OwnPostgres:
         async with self._sessions.session(self._timeouts.checkpoint_s) as session:
             await self._set_waits(session, str(Identifier(standby).as_string(None)))
             await sql_files.run(session, "checkpoint")
-        self._waits = _Waits(self._clock)
+        self._look.wait_anew()
 
     async def waits_off(self) -> None:
         """Have no commit wait: those that wait are released."""
         async with self._sessions.session(self._timeouts.statement_s) as session:
             await self._set_waits(session, "")
-        self._waits = _Waits(self._clock)
+        self._look.wait_anew()
 
     async def _set_waits(self, session: psycopg.AsyncConnection[Any], value: str) -> None:
         await sql_files.run(session, "set_waits", standby=value)
@@ -252,89 +196,6 @@ class OwnPostgres:
     async def close(self) -> None:
         """Close all sessions."""
         await self._sessions.close()
-
-
-class _Ages:
-    """How long ago a time stamp of somebody else's clock last changed, on the own clock."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._seen: dict[str, tuple[object, float]] = {}
-
-    def of(self, name: str, stamp: object) -> float:
-        if stamp is None:
-            return float("inf")
-        now_s = self._clock.now_s()
-        known = self._seen.get(name)
-        if known is None or known[0] != stamp:
-            if len(self._seen) > 64:  # noqa: PLR2004 - names are few; old ones need not be kept
-                self._seen.clear()
-            self._seen[name] = (stamp, now_s)
-            return 0.0
-        return now_s - known[1]
-
-
-class _Waits:
-    """How long commits have waited in vain. Impatient clients cancel theirs and come again, so the age of the oldest one
-    that waits now says too little: what counts is that somebody waited and the follower has flushed nothing since.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._since: tuple[int, float] | None = None  # the follower's flush position, and when somebody waited there
-
-    def take(self, oldest_s: float, flush_lsn: int) -> float:
-        now_s = self._clock.now_s()
-        if self._since is not None and flush_lsn > self._since[0]:
-            self._since = None
-        if self._since is None and oldest_s > 0:
-            self._since = (flush_lsn, now_s - oldest_s)
-        return now_s - self._since[1] if self._since is not None else 0.0
-
-
-class _Changes:
-    """The newest change and how many there were since the newest lineage row, read on from look to look."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.scanned = 0
-        self._head = ""
-        self._changes = 0
-        self._last: tuple[int, int, float | None] | None = None
-
-    def take(
-        self, newest: Mapping[str, Any] | None, fresh: int, visible: int, lineage: tuple[LineageEntry, ...]
-    ) -> tuple[LastChange | None, int]:
-        now_s = self._clock.now_s()
-        first_look = self.scanned == 0
-        if visible < self.scanned:  # another table: begin anew with the next look
-            self.scanned, self._last, self._changes = 0, None, 0
-            return None, 0
-        head = lineage[-1].id if lineage else ""
-        if head != self._head:
-            self._head, self._changes = head, 0
-        self._changes += fresh
-        if newest is not None:
-            seen_s = None if first_look else now_s
-            self._last = (int(newest["revision"]), int(newest["commit_us"] or 0), seen_s)
-        self.scanned = visible
-        if self._last is None:
-            return None, self._changes
-        revision, commit_us, seen_s = self._last
-        return LastChange(revision, commit_us, None if seen_s is None else now_s - seen_s), self._changes
-
-
-def entry(row: Mapping[str, Any]) -> LineageEntry:
-    """Return a lineage row from what the table holds."""
-    return LineageEntry(
-        row["id"], row["term"], row["node"], Kind(row["kind"]), row["reason"], row["started_at_us"],
-        row["first_revision"], row["parent_revision"], row["provisional"], row["absorbs"],
-    )  # fmt: skip
-
-
-def standby_name(setting: str) -> str:
-    """Return the name in synchronous_standby_names, without its quotes."""
-    return setting.strip().strip('"')
 
 
 async def set_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ OPTIONS = " ".join(
         "client_min_messages=warning",
         "search_path=public",
         "jit=off",
+        "plan_cache_mode=force_generic_plan",  # what is prepared is asked again and again (sql/status.sql)
     )
 )
 
@@ -170,6 +172,10 @@ def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
     """Whether the server has ended a session that lay idle."""
     if connection.closed:
         return True
+    something = select.poll()
+    something.register(connection.fileno(), select.POLLIN)
+    if not something.poll(0):
+        return False
     with socket.socket(fileno=os.dup(connection.fileno())) as probe:
         try:
             return probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) in (b"", b"E")

@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psycopg import AsyncClientCursor
-from psycopg.rows import dict_row
+from psycopg import AsyncClientCursor, AsyncCursor
+from psycopg.rows import dict_row, scalar_row
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 if TYPE_CHECKING:
@@ -50,6 +50,24 @@ async def _one(connection: AsyncConnection[Any], statement: str, values: Mapping
     async with AsyncClientCursor(connection, row_factory=dict_row) as cursor:
         await cursor.execute(statement.encode(), values)
         return await cursor.fetchall() if cursor.description is not None else []
+
+
+async def ask(connection: AsyncConnection[Any], name: str, **values: object) -> Any:
+    """Return the one value that a file's one statement yields, None where it yields no row; for what is asked again and again.
+
+    The server plans it once a session, for any values, and binds them: their types have to stand in the file. Raises
+    psycopg.Error.
+    """
+    async with AsyncCursor(connection, row_factory=scalar_row) as cursor:
+        await cursor.execute(_bare(name), values, prepare=True)
+        return await cursor.fetchone()
+
+
+@cache
+def _bare(name: str) -> bytes:
+    """Without what is for people: short enough that the driver, too, reads it only once."""
+    lines = (line.strip() for line in text(name).splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--")).encode()
 
 
 def compose(name: str, **parts: Composable) -> Composed:

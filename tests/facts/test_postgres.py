@@ -139,6 +139,23 @@ async def test_a_database_without_an_encoding_is_read_as_text(server: PostgresSe
         await own.close()
 
 
+async def test_a_look_is_planned_once_and_goes_on_with_another_table(server: PostgresServer) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        looks = [await own.status() for _ in range(5)]
+        assert {one.lineage for one in looks} == {looks[0].lineage}
+        async with own.sessions.session(5.0) as session:
+            told = await (
+                await session.execute("SELECT generic_plans, custom_plans FROM pg_prepared_statements")
+            ).fetchall()
+            assert told
+            assert all(generic and not custom for generic, custom in told)
+            await session.execute("ALTER TABLE kine ALTER COLUMN id TYPE integer")
+        assert (await own.status()).int4_ids
+        written = await own.record(row(term=2))
+        assert [one.id for one in (await own.status()).lineage] == [looks[0].lineage[0].id, written.id]
+
+
 async def test_an_empty_database_never_leads(server: PostgresServer) -> None:
     async with adapter(server) as own:
         await own.prepare()
