@@ -19,6 +19,7 @@ from failover.adapters.canary_rows import CanaryRows
 from failover.adapters.clock import SystemClock
 from failover.adapters.history import HistoryFile
 from failover.adapters.hooks import Hooks
+from failover.adapters.in_order import InOrder, OrderSettings
 from failover.adapters.kine import KineProcess
 from failover.adapters.peer_link import PeerLink
 from failover.adapters.peer_postgres import PeerPostgres
@@ -33,7 +34,7 @@ from failover.core.model import Role, Sync
 from failover.errors import ConfigError
 from failover.node.loop import Node
 from failover.parts import read
-from failover.ports import PortError, Ports
+from failover.ports import PortError, Ports, Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -146,6 +147,12 @@ def own_postgres(parts: Parts) -> OwnPostgres:
     return OwnPostgres(postgres.own, postgres.kine, SystemClock(), postgres.timeouts, postgres.kine_role)
 
 
+def _in_order(parts: Parts, own: OwnPostgres, peer: PeerPostgres) -> InOrder | None:
+    if parts.in_order_s == 0:
+        return None
+    return InOrder({Target.OWN: own.sessions, Target.PEER: peer.sessions}, OrderSettings(lasts_s=parts.in_order_s))
+
+
 def state_file(parts: Parts) -> StateFile:
     """Return the state file as configured."""
     return StateFile(parts.state_dir / STATE)
@@ -171,7 +178,7 @@ def build(parts: Parts, file: Path) -> App:
         postgres=postgres,
         peer_postgres=peer_postgres,
         rejoin=rejoiner,
-        kine=KineProcess(parts.kine),
+        kine=KineProcess(parts.kine, _in_order(parts, postgres, peer_postgres)),
         link=link,
         probes=NetworkProbes(parts.probes, clock, witnesses),
         state=state,

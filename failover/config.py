@@ -175,6 +175,12 @@ class KineSection(Section):
     watch_canary_s: float = Field(
         10.0, ge=0, description="time between two writes that a watch must tell of, seconds; 0: none"
     )
+    in_order_s: float = Field(
+        3.0,
+        ge=0,
+        le=60,
+        description="commits are in order so long while watches begin on a new Kine, seconds; 0: never",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -71,6 +71,7 @@ class Parts:
     state_dir: Path
     postgres: PostgresParts
     kine: KineSettings
+    in_order_s: float
     link: LinkSettings
     probes: ProbeSettings
     node: NodeSettings
@@ -111,6 +112,7 @@ def parts_of(settings: Settings) -> Parts:
             timeouts=settings.postgres.timeouts.timeouts(),
         ),
         kine=_kine(settings),
+        in_order_s=settings.kine.in_order_s,
         link=_link(settings),
         probes=_probes(settings),
         node=NodeSettings(

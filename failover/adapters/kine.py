@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from failover.adapters.in_order import InOrder
+
 log = structlog.get_logger()
 
 CANARY_KEY = f"{PREFIX}canary"
@@ -67,8 +69,9 @@ class Running:
 class KineProcess:
     """Implements `ports.Kine`. Needs a running event loop."""
 
-    def __init__(self, settings: KineSettings) -> None:
+    def __init__(self, settings: KineSettings, in_order: InOrder | None = None) -> None:
         self._settings = settings
+        self._in_order = in_order
         self._current: Running | None = None
         self._next: Running | None = None
         self._ended: Callable[[], None] = lambda: None
@@ -126,6 +129,7 @@ class KineProcess:
             self._next = new
             try:
                 await self._until_it_answers(new)
+                await self._order_commits(target)
                 self._flip(new)
             except BaseException:
                 new.process.kill()
@@ -209,6 +213,13 @@ class KineProcess:
                 await asyncio.sleep(0.003)
         finally:
             client.close()
+
+    async def _order_commits(self, target: Target) -> None:
+        if self._in_order is None:
+            return
+        await self._in_order.begin(target)
+        if self._frozen:
+            raise PortError("Kine was frozen before it served")
 
     def _flip(self, new: Running) -> None:
         temporary = self._settings.folder / f"{SYMLINK}.new"

@@ -24,6 +24,11 @@ class PeerPostgres:
         self._timeouts = timeouts
         self._kine_role = kine_role
 
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions, for what a Kine of this node needs there."""
+        return self._sessions
+
     async def fence(self, term: int) -> None:
         """Close the peer's Postgres to Kine under `term` and end Kine's sessions. Raises PeerPostgresError."""
         try:

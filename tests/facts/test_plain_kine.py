@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from failover.adapters.in_order import InOrder, OrderSettings
+from failover.adapters.sessions import PostgresTimeouts, Sessions
 from failover.etcd import etcd_pb2 as pb
 from failover.etcd.client import EtcdClient, EtcdError
+from failover.ports import Target
 from lab import binaries
 from lab.checker import FIRST_BATCH
 from lab.pair import Reservation
@@ -168,10 +171,7 @@ async def test_a_first_batch_does_not_wait_for_a_lower_id(plain: tuple[PostgresS
     async with client(target) as etcd:
         started = (await etcd.create("/watched/first", b"x")).revision
         with psycopg.connect(server.conninfo()) as slow:
-            row = slow.execute(
-                "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) "
-                "VALUES ('/watched/slow', 1, 0, 0, 0, 0, 'x') RETURNING id"
-            ).fetchone()
+            row = slow.execute(INSERT, ["/watched/slow"]).fetchone()
             assert row is not None
             later = (await etcd.create("/watched/later", b"x")).revision
             assert started < row[0] < later <= started + FIRST_BATCH
@@ -226,6 +226,80 @@ async def until_quiet(target: str, start_revision: int, *, commit: psycopg.Conne
                 keys += [change.key for change in batch.changes]
         except TimeoutError:
             return keys
+
+
+INSERT = (
+    "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) "
+    "VALUES (%s, 1, 0, 0, 0, 0, 'x') RETURNING id"
+)
+
+
+@contextlib.asynccontextmanager
+async def ordering(server: PostgresServer, lasts_s: float) -> AsyncIterator[InOrder]:
+    with psycopg.connect(server.conninfo(), autocommit=True) as session:
+        session.execute("CREATE SCHEMA IF NOT EXISTS kine_failover")
+    sessions = Sessions(server.conninfo(), PostgresTimeouts(), "the Postgres of this test")
+    try:
+        yield InOrder({Target.OWN: sessions}, OrderSettings(lasts_s=lasts_s, lock_s=ANSWER_S, answer_s=ANSWER_S))
+    finally:
+        await sessions.close()
+
+
+async def test_a_first_batch_misses_nothing_while_commits_are_in_order(plain: tuple[PostgresServer, str]) -> None:
+    """The trial above, with what the supervisor does before clients come to a new Kine."""
+    server, target = plain
+    async with client(target) as etcd, ordering(server, 60.0) as in_order:
+        started = (await etcd.create("/watched/first", b"x")).revision
+        await in_order.begin(Target.OWN)
+        with psycopg.connect(server.conninfo()) as slow:
+            row = slow.execute(INSERT, ["/watched/slow"]).fetchone()
+            assert row is not None
+            later = asyncio.create_task(etcd.create("/watched/later", b"x"))
+            with psycopg.connect(server.conninfo(), autocommit=True) as asking:
+                async with asyncio.timeout(ANSWER_S):
+                    while not asking.execute(
+                        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    ).rowcount:
+                        await asyncio.sleep(0.005)
+            async with client(target) as other, contextlib.aclosing(other.watch("/watched/", started)) as batches:  # type: ignore[type-var]
+                first = await asyncio.wait_for(anext(batches), ANSWER_S)
+                assert [change.key for change in first.changes] == ["/watched/first"]
+                slow.commit()
+                seen: list[int] = []
+                while len(seen) < 2:
+                    seen += [
+                        change.mod_revision for change in (await asyncio.wait_for(anext(batches), ANSWER_S)).changes
+                    ]
+        assert seen == [row[0], (await later).revision]
+
+
+async def test_a_commit_that_never_comes_holds_nobody_up_for_long(plain: tuple[PostgresServer, str]) -> None:
+    """Whoever drew the revision before may be a machine that has lost its power: its session is ended much later."""
+    server, target = plain
+    async with client(target) as etcd, ordering(server, 60.0) as in_order:
+        await etcd.create("/before", b"x")
+        await in_order.begin(Target.OWN)
+        with psycopg.connect(server.conninfo()) as dead:
+            dead.execute(INSERT, ["/dead"])
+            assert (await etcd.create("/alive", b"x", timeout_s=ANSWER_S)).succeeded
+            dead.rollback()
+        assert (await etcd.get("/alive")).kv is not None
+
+
+async def test_commits_are_in_order_only_for_some_seconds(plain: tuple[PostgresServer, str]) -> None:
+    server, target = plain
+    async with client(target) as etcd, ordering(server, 0.01) as in_order:
+        await etcd.create("/before", b"x")
+        for _ in range(2):  # again is no error
+            await in_order.begin(Target.OWN)
+        with psycopg.connect(server.conninfo(), autocommit=True) as asking:
+            async with asyncio.timeout(ANSWER_S):
+                while asking.execute("SELECT FROM kine_failover.in_order_until WHERE at > clock_timestamp()").rowcount:
+                    await asyncio.sleep(0.005)
+            with psycopg.connect(server.conninfo()) as slow:
+                slow.execute(INSERT, ["/slow"])
+                assert not asking.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").rowcount
+                slow.rollback()
 
 
 async def test_old_revisions_of_a_key_that_are_deleted_beside_kine_are_not_missed(
