@@ -47,4 +47,4 @@ def fence_at_transaction(
         return full("no lease when the transaction started")
     if status.visible_revision < clear:
         return full(f"revision {clear} was seen, and only {status.visible_revision} is here")
-    return Fence(False, provisional and not drained, clear, "every change that a client saw is here")
+    return Fence(False, False, clear, "every change that a client saw is here")

@@ -28,7 +28,7 @@ class Lease:
 
     def runs(self, now_s: float) -> bool:
         """Whether nothing can have been acknowledged without this node, at `now_s`."""
-        return self.head is not None and now_s < self.ends_s
+        return now_s < self.ends_s
 
     def extend(
         self, heard: Heartbeat, echoed_sent_s: float | None, own_head: str, degrade_after_s: float, *, mode: Mode

@@ -89,8 +89,8 @@ def _successor(side: Side, other: Lineage) -> LineageEntry | None:
     for index, entry in enumerate(other):
         if entry.absorbs == head:
             return entry
-        if entry.id == head and index + 1 < len(other):
-            return other[index + 1]
+        if entry.id == head:
+            return other[index + 1]  # equal heads are no meeting of this kind
     return None
 
 

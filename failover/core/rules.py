@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from failover.core.evidence import HEARD, LOST, Cell, Peer, Postgres, Stream, Worth
+from failover.core.evidence import LOST, Cell, Peer, Postgres, Stream, Worth
 from failover.core.lineage import Relation
 from failover.core.model import Role
 
@@ -323,27 +323,11 @@ HALTED = (
 # fmt: on
 
 RULES = STARTING + FOLLOWER + LEADER + PROMOTING + RESYNCING + DEMOTING + HALTED
-_BY_ROLE = {role: tuple(rule for rule in RULES if rule.role is role) for role in Role}
 
 
 @lru_cache(maxsize=4096)
 def decide(cell: Cell) -> Rule:
     """Return the one row that speaks of this cell."""
-    rows = [rule for rule in _BY_ROLE[cell.role] if rule.matches(cell)]
+    rows = [rule for rule in RULES if rule.matches(cell)]
     assert len(rows) == 1, f"{cell} lies in {[rule.name for rule in rows]}"
     return rows[0]
-
-
-def reachable(cell: Cell) -> bool:
-    """Whether the axes can have these values together; what `evidence.read` never gives is not asked of the rules."""
-    if cell.isolated and cell.peer in HEARD:
-        return False
-    waited_for = cell.stream in (*NO_MORE_WRITES, Stream.RENOUNCED, Stream.CRAMPED)
-    leader_only = waited_for or cell.stream in (Stream.READY, Stream.GHOSTS)
-    if cell.role is not L:
-        worths = {S: _but(W.VOIDED), F: _but(W.SOLE), Role.PROMOTING: _but(W.SOLE)}
-        return not leader_only and cell.worth in worths.get(cell.role, frozenset(W))
-    if cell.worth not in (W.SYNCED, W.SOLE, W.UNFIT):
-        return False
-    in_sync = cell.worth is W.SYNCED
-    return in_sync if waited_for else not (in_sync and cell.stream is Stream.READY)

@@ -42,7 +42,7 @@ def excerpt(lineage: Lineage, known_head: str) -> Lineage:
 
     What is left out are only rows between these, so a common row is found whenever there is one.
     """
-    keep = {0, *range(max(0, len(lineage) - NEWEST_ROWS), len(lineage))}
+    keep = {0, *range(len(lineage) - NEWEST_ROWS, len(lineage))}
     for index, entry in enumerate(lineage):
         if known_head in (entry.id, entry.absorbs):
             keep |= {index, index + 1}

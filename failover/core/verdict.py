@@ -104,9 +104,9 @@ def _later(changes: tuple[LastChange | None, LastChange | None], clocks: ClockOf
         lead_us = int((first.age_s - second.age_s) * 1_000_000)  # > 0: node 1's change is younger
     else:
         lead_us = second.commit_us - clocks.offset_us - first.commit_us
-    if abs(lead_us) <= clocks.uncertainty_us:
-        return None
-    return int(lead_us > 0)
+    if lead_us > clocks.uncertainty_us:
+        return 1
+    return 0 if lead_us < -clocks.uncertainty_us else None
 
 
 def _told(changes: tuple[LastChange | None, LastChange | None], clocks: ClockOffset, winner: int) -> str:

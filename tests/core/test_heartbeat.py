@@ -70,6 +70,7 @@ def test_a_field_that_is_not_known_is_ignored() -> None:
 def test_a_huge_message_is_refused() -> None:
     with pytest.raises(RefusedError, match="bytes, more than"):
         take(b" " * (BYTES_MAX + 1))
+    assert take(encode(BEAT).ljust(BYTES_MAX)) == BEAT
 
 
 @given(st.binary(max_size=200))
@@ -96,6 +97,8 @@ def test_an_empty_node_takes_the_peers_place_and_the_old_one_is_refused_for_ever
     assert meet(durable, BEAT).refusal is None
     stranger = replace(BEAT, node_id="id-2")
     assert "not the peer" in str(meet(durable, stranger).refusal)
+    away = replace(stranger, data=DataState.EMPTY, postgres_ok=False)  # what it has is not known
+    assert "not the peer" in str(meet(durable, away).refusal)
     joined = meet(durable, replace(stranger, data=DataState.EMPTY))
     assert (joined.peer_id, joined.replaced, joined.refusal) == ("id-2", ("id-1",), None)
     after = replace(durable, peer_id="id-2", replaced=("id-1",))

@@ -281,7 +281,7 @@ YES = Acceptance(WINS_0, final_revision=TOP, archive="split-d")
         (replace(YES, final_revision=None), Move.WAIT),
         (replace(YES, final_revision=0), Move.WIN),
         (replace(YES, archive=None), Move.WAIT),
-        (replace(YES, verdict=WINS_1), Move.WAIT),  # the one that it accepted names itself
+        (replace(YES, verdict=replace(WINS_0, winner=1)), Move.WAIT),  # the one that it accepted names itself
         (replace(YES, verdict=replace(WINS_0, winner_head="z")), Move.WAIT),  # of data that is not here
         (replace(YES, verdict=replace(WINS_0, winner_head="b")), Move.WIN),  # this side went on since
     ],

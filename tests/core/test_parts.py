@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.core.clocks import NOTHING_KNOWN, Sample, best, sample
+from failover.core.clocks import EXCHANGE_MAX_US, NOTHING_KNOWN, STEP_US, Sample, best, sample
+from failover.core.lease import NEVER, VOID, Lease
 from failover.core.lineage import Relation, Side, parting_revision, relate
-from failover.core.model import Choice, Kind, LastChange, LineageEntry
+from failover.core.model import Choice, Kind, LastChange, LineageEntry, Mode, Role, Sync
 from failover.core.terms import next_term
-from failover.core.timing import FAST, LAN, PRESETS, WAN
+from failover.core.timing import FAST, LAN, PRESETS, WAN, Timing
 from failover.core.verdict import ClockOffset, SplitPolicy, Summary, decide_split
+from tests.core.scenes import beat
 
 OPPOSITE = {
     Relation.AHEAD: Relation.BEHIND,
@@ -139,3 +141,65 @@ def test_the_clock_offset_lies_within_its_uncertainty(offset: int, there: int, t
     made = sample(sent, received, answered, answered - offset + back)
     assert abs(made.offset_us - offset) <= made.uncertainty_us
     assert best((made, Sample(0, made.uncertainty_us + 1))) == made
+
+
+def test_an_exchange_is_believed_as_long_as_it_can_have_taken_so_long() -> None:
+    assert sample(0, 105, 110, 20) == Sample(97, 8)
+    assert sample(0, 100, 100, 1) == Sample(99, 1)
+    for least in (0, STEP_US):
+        assert sample(0, 0, least, 0) == Sample(least // 2, 1)  # the clocks drift
+    assert sample(0, 0, STEP_US + 1, 0) == NOTHING_KNOWN
+    assert sample(0, 0, 0, EXCHANGE_MAX_US) == Sample(-EXCHANGE_MAX_US // 2, EXCHANGE_MAX_US // 2 + 1)
+    assert sample(0, 0, 0, EXCHANGE_MAX_US + 1) == NOTHING_KNOWN
+
+
+def test_deadlines_whose_gap_just_equals_the_slack_are_refused() -> None:
+    timing = Timing(
+        heartbeat_s=0.125, promote_after_s=1.0, degrade_after_s=2.0, one_way_delay_s=0.0625, granularity_s=0.25,
+        promotion_s=0.25,
+    )  # fmt: skip
+    assert timing.slack_s() == 1.0
+    assert timing.complaint() is not None
+    assert replace(timing, degrade_after_s=2.0 + 2.0**-10).complaint() is None
+
+
+def test_a_side_that_was_set_back_to_what_its_own_node_went_on_from_is_behind() -> None:
+    alone = (*COMMON, row("c", 0, Kind.ALONE, parent=15))
+    went_on = (*alone, row("e", 0, Kind.SYNCED, parent=20))
+    assert relate(Side(0, alone, 99), Side(1, went_on, 50)) is Relation.BEHIND
+
+
+LEASE = Lease("b", 9.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "mode", "after"),
+    [
+        ({}, Mode.ZERO_LOSS, Lease("b", 12.0, 1.0)),
+        ({"sync": Sync.ALONE}, Mode.ZERO_LOSS, Lease(voided_s=1.0)),
+        ({"sync": Sync.CATCHING_UP}, Mode.ASYNC, Lease("b", 12.0, 1.0)),
+        ({"asks_renounce": True}, Mode.ZERO_LOSS, Lease(voided_s=1.0)),
+        ({"role": Role.STARTING}, Mode.ZERO_LOSS, LEASE),
+        ({"role": Role.STARTING, "sync": Sync.ALONE}, Mode.ZERO_LOSS, LEASE),
+        ({"head": "z"}, Mode.ZERO_LOSS, LEASE),
+    ],
+)
+def test_what_a_heartbeat_does_to_a_lease(said: dict[str, object], mode: Mode, after: Lease) -> None:
+    says = replace(beat(0, Role.LEADER), **said)  # type: ignore[arg-type]
+    assert LEASE.extend(says, 10.0, "b", 2.0, mode=mode) == after
+
+
+def test_a_lease_is_extended_and_never_cut_short_by_a_later_word_about_an_earlier_moment() -> None:
+    says = beat(0, Role.LEADER)
+    assert LEASE.extend(says, 6.0, "b", 2.0, mode=Mode.ZERO_LOSS) == LEASE
+    assert Lease("a", 9.0, 1.0).extend(says, 6.0, "b", 2.0, mode=Mode.ZERO_LOSS) == Lease("b", 8.0, 1.0)
+    assert LEASE.extend(says, 1.0, "b", 20.0, mode=Mode.ZERO_LOSS) == LEASE  # sent before it was voided
+
+
+def test_a_lease_runs_up_to_its_end() -> None:
+    assert LEASE.runs(8.9)
+    assert not LEASE.runs(9.0)
+    for ended in (VOID, LEASE.void(2.0), LEASE.renounce()):
+        assert not ended.runs(0.0)
+    assert LEASE.void(2.0) == Lease("b", NEVER, 2.0)
+    assert LEASE.renounce() == Lease(None, NEVER, 1.0)

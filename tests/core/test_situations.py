@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from failover.core import rules
 from failover.core.evidence import Policy
 from failover.core.lease import NEVER, Lease
 from failover.core.model import Acceptance, Choice, Durable, Health, Role, Verdict
-from failover.core.rules import RULES, Decision, decide
+from failover.core.rules import Decision
 from tests.core.scenes import (
     FOUNDED,
     IN_SYNC,
@@ -224,9 +225,9 @@ SITUATIONS: list[Any] = [*STARTING, *LEADER, *FOLLOWER, *OTHERS]
 @pytest.mark.parametrize("situation", SITUATIONS, ids=[one[0] for one in SITUATIONS])
 def test_in_this_situation(situation: tuple[Any, ...]) -> None:
     name, decision, seen, *policy = situation
-    rule = decide(cell(seen, *policy))
+    rule = rules.decide(cell(seen, *policy))
     assert (rule.name, rule.decision) == (name, decision)
 
 
 def test_no_row_of_the_table_is_without_a_situation() -> None:
-    assert {rule.name for rule in RULES} == {situation[0] for situation in SITUATIONS}
+    assert {rule.name for rule in rules.RULES} == {situation[0] for situation in SITUATIONS}

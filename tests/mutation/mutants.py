@@ -21,6 +21,7 @@ import copy
 import gc
 import importlib.abc
 import importlib.util
+import pkgutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,6 +309,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """From now on the core is loaded with the switches in it."""
+    """From now on the core is loaded with the switches in it; all of it, also what no test has asked for."""
     assert not any(name.startswith(PACKAGE + ".") for name in sys.modules), "the core is loaded already"
     sys.meta_path.insert(0, Finder())
+    for module in pkgutil.iter_modules([PACKAGE.replace(".", "/")], PACKAGE + "."):
+        importlib.import_module(module.name)
