@@ -22,7 +22,7 @@ from failover.api.server import ApiSettings, Listener
 from failover.core.evidence import Policy
 from failover.endpoints import is_loopback, split_endpoint
 from failover.errors import ConfigError
-from failover.node.loop import NodeSettings
+from failover.node.settings import NodeSettings
 from failover.ports import Target
 
 if TYPE_CHECKING:

@@ -302,6 +302,13 @@ class StateStore(Protocol):
         """
 
 
+class Timer(Protocol):
+    """Something that is to happen later."""
+
+    def cancel(self) -> None:
+        """Never have it happen; nothing where it has."""
+
+
 class Clock(Protocol):
     """Time and chance."""
 
@@ -319,6 +326,9 @@ class Clock(Protocol):
 
     async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for the event, at most so long."""
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call from the event loop after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,4 +431,5 @@ __all__ = [
     "ScrubReport",
     "StateStore",
     "Target",
+    "Timer",
 ]

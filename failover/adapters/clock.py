@@ -6,6 +6,12 @@ import asyncio
 import contextlib
 import secrets
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failover.ports import Timer
 
 
 class SystemClock:
@@ -32,3 +38,7 @@ class SystemClock:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await event.wait()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call from the event loop after so long."""
+        return asyncio.get_running_loop().call_later(seconds, call)

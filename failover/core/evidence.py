@@ -110,6 +110,27 @@ def read(seen: Observation, timing: Timing, policy: Policy) -> Cell:
     )
 
 
+def next_change_s(seen: Observation, timing: Timing, *, silent: bool) -> float:
+    """Return a moment before which `read` says of this observation what it says now, if nothing comes in; inf for never.
+
+    Each deadline here is one of a few durations after one of a few moments. Which of them count now does not matter: a moment
+    at which nothing changes costs one look. `silent`: a heartbeat is missing; as long as none is, the next one moves the end of
+    what the newest says, and is not waited for.
+    """
+    heard_s = seen.heard.at_s if seen.heard is not None else NEVER
+    moments = (
+        heard_s, seen.started_s, seen.stalled_s, seen.peer_served_s, seen.peer_postgres_seen_s, seen.lease.voided_s,
+        seen.granted_s,
+    )  # fmt: skip
+    durations = (
+        timing.promote_after_s, timing.degrade_after_s, timing.grace_s, timing.boot_wait_s, timing.long_wait_s,
+    )  # fmt: skip
+    dues = [moment + duration for moment in moments if moment != NEVER for duration in durations]
+    if silent:
+        dues.append(heard_s + 2 * timing.heartbeat_s)
+    return min((due_s for due_s in dues if due_s > seen.now_s), default=float("inf"))
+
+
 def own_worth(seen: Observation, timing: Timing) -> Worth:
     """Say what the own data is worth; a follower's comes from its lease, a starting node's from its lineage."""
     status, durable = seen.postgres, seen.durable

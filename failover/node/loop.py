@@ -7,34 +7,34 @@ wakes the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from failover.core import plans
-from failover.core.evidence import LOST, Cell, Peer, Policy, Stream, Worth, peer_view, read
+from failover.core.evidence import LOST, Cell, Peer, Stream, next_change_s, read
 from failover.core.lease import NEVER
-from failover.core.lineage import Relation
 from failover.core.membership import meet
-from failover.core.model import HandOver, Health, Kind, Role, Sync
+from failover.core.model import HandOver, Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.core.requests import refusal
 from failover.core.resolve import Move, concerns, next_move, propose
 from failover.core.rules import Decision, Rule, decide
 from failover.core.speak import Words, compose, ready, why_renounce
-from failover.core.verdict import SplitPolicy
+from failover.node.kine_keeper import KineKeeper
 from failover.node.memory import Memory
+from failover.node.senses import Senses
 from failover.node.steps import Errand, Steps
-from failover.ports import PortError, PostgresDownError, PostgresHungError, Target
+from failover.node.wal_guard import WalGuard
+from failover.ports import PortError
 
 if TYPE_CHECKING:
-    from failover.core.model import Heartbeat, PostgresStatus
+    from failover.core.model import Heartbeat
     from failover.core.observation import Observation
     from failover.core.plans import Plan
-    from failover.core.timing import Timing
+    from failover.node.settings import NodeSettings
     from failover.ports import Ports
 
 log = structlog.get_logger()
@@ -56,26 +56,9 @@ PLAN_OF = {
 BREAKS_IN = frozenset({Decision.YIELD, Decision.SUSPEND, Decision.HAND_OVER, Decision.START_OVER, Decision.RESOLVE})
 RETRY_MIN_S = 0.2
 READ_AGAIN_S = 0.001  # a few rounds of the event loop: what the sockets hold is taken in
-TIME_OUTS_SLEPT_MAX = 2  # looks at the own Postgres in a row that a stall of this node may excuse
-CLOCK_JUMP_US = 500_000
-SLOT_WARN = 0.8  # of max_slot_wal_keep_size
-SLOT_SMALL_BYTES = 64 << 20  # less is not worth giving up for a disk that is nearly full
+DECIDE_S = 1.0  # between two decisions at most
+PAST_S = 0.001  # a deadline is looked at when it has passed for certain, whatever timers and clocks round to
 WISH_S = 5.0  # how long a follower asks its leader for leadership
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """Everything that a node is told."""
-
-    timing: Timing
-    policy: Policy = Policy()  # noqa: RUF009 - frozen
-    split: SplitPolicy = SplitPolicy.NEWEST
-    preferred_node: int = 0
-    look_s: float = 0.2  # between two looks at a healthy own Postgres
-    look_trouble_s: float = 0.03  # while it is down
-    probe_world_s: float = 1.0  # isolation, disk, Kine's revision
-    retry_max_s: float = 5.0  # between two tries of what fails again and again
-    slot_keep_bytes: int = 4 << 30  # WAL that a leader keeps for a follower that it does not wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,41 +79,43 @@ class Node:
         self.ports = ports
         self.settings = settings
         self.memory = Memory(durable=durable, boot=ports.clock.new_id(), started_s=ports.clock.now_s())
+        self._wake = asyncio.Event()
+        self._heard = asyncio.Event()
+        self.senses = Senses(ports, settings, self.memory, self.wake)
         self.steps = Steps(
             ports, self.memory, settings.timing, settings.policy,
-            observe=self.observe, look=self.look, say=self.say, heard=self._next_heartbeat,
+            observe=self.observe, look=self.senses.look, say=self.say, heard=self._next_heartbeat,
         )  # fmt: skip
+        self.kine = KineKeeper(
+            ports, self.memory, settings.timing,
+            observe=self.observe, fence_key=self.steps.fence_key, busy=self._busy,
+        )  # fmt: skip
+        self._wal = WalGuard(ports, settings, self.memory, look=self.senses.look, busy=self._busy)
         self.cell: Cell | None = None
         self.rule: Rule | None = None
         self.running: tuple[Plan, Decision, asyncio.Task[None]] | None = None
         self.step: str | None = None
-        self._wake = asyncio.Event()
-        self._heard = asyncio.Event()
-        self._look_now = asyncio.Event()
-        self._move_kine = asyncio.Event()
         self._retries: dict[str, Retry] = {}  # by the name of the rule whose plan failed
         self._refused: str | None = None
-        self._wall_minus_boot_us: int | None = None
-        self._last_tick_s = NEVER
-        self._time_outs_slept = 0  # in a row
 
     # ---- what the tasks do -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run until cancelled. Kine goes on after that, and is adopted by the next run."""
         self.ports.postgres.watch(self._postgres_lost)
-        self.ports.kine.watch(self.wake)
+        self.ports.kine.watch(self._kine_ended)
         await self.ports.link.start(self._received, self._path_closed)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for task in (
                     self._speak,
-                    self._look_on,
-                    self._probe_peer,
-                    self._probe_witnesses,
-                    self._probe_world,
                     self._decide,
-                    self._keep_kine,
+                    self.senses.look_on,
+                    self.senses.probe_peer,
+                    self.senses.probe_witnesses,
+                    self.senses.probe_world,
+                    self._wal.run,
+                    self.kine.run,
                 ):
                     tasks.create_task(task())
         finally:
@@ -147,7 +132,7 @@ class Node:
         """Take an operator's request. Returns why it is refused, None when it is taken."""
         if self.cell is None:
             return "this node has not decided anything yet; ask again in a moment"
-        if self.running is not None and not self.running[2].done():
+        if self._busy():
             return f"this node is busy: {self.step}; ask again when that is through"
         why = refusal(request, self.cell)
         if why is None and request is Request.LEAD_HERE:
@@ -192,34 +177,12 @@ class Node:
     @property
     def decided_age_s(self) -> float | None:
         """Return how long ago the loop last came round, None before the first time."""
-        return self.ports.clock.now_s() - self._last_tick_s if self._last_tick_s != NEVER else None
+        ticked_s = self.senses.ticked_s
+        return self.ports.clock.now_s() - ticked_s if ticked_s != NEVER else None
 
-    async def look(self) -> PostgresStatus:
-        """Look at the own Postgres now. Raises PostgresDownError or PostgresHungError."""
-        began_s = self.ports.clock.now_s()
-        try:
-            status = await self.ports.postgres.status()
-        except PostgresDownError:
-            self.memory.health = Health.DOWN
-            self.wake()
-            raise
-        except PostgresHungError:
-            # A time-out that this node slept through itself says nothing of Postgres; but not for ever.
-            if self._slept_since(began_s) and self._time_outs_slept < TIME_OUTS_SLEPT_MAX:
-                self._time_outs_slept += 1
-            else:
-                self.memory.health = Health.HUNG
-                self.wake()
-            raise
-        self._time_outs_slept = 0
-        self.memory.looked(status, self.ports.clock.now_s())
-        return status
-
-    def _slept_since(self, moment_s: float) -> bool:
-        """Whether this node did not run for a while since then, noticed already or not."""
-        asleep_s = self.ports.clock.now_s() - self._last_tick_s
-        late = self._last_tick_s != NEVER and asleep_s > self.settings.timing.stall_s
-        return late or self.memory.stalled_s >= moment_s
+    def _busy(self) -> bool:
+        """Whether a plan is under way."""
+        return self.running is not None and not self.running[2].done()
 
     def say(self) -> None:
         """Send a heartbeat now."""
@@ -280,11 +243,12 @@ class Node:
             return
         self._echo_wall_us = wall_us
         self._heard.set()
+        self.senses.heard()
         self._keep_switching(heartbeat)
         self._hear_wish(heartbeat)
         if before is None or _told(before) != _told(heartbeat):
             self.wake()
-            self._move_kine.set()
+            self.kine.look()
 
     def _keep_switching(self, heartbeat: Heartbeat) -> None:
         """A switchover freezes this node's Kine too, at once: clients wait instead of failing."""
@@ -307,15 +271,18 @@ class Node:
             self.ports.history.append("refused", f"the peer asks for leadership: {why}")
 
     def _path_closed(self, _path: str) -> None:
+        self.senses.path_closed()
         self.wake()
-        self._look_now.set()
+
+    def _kine_ended(self) -> None:
+        self.kine.look()
+        self.wake()
 
     def _postgres_lost(self) -> None:
         """Kine first (R20): with its database gone it must not be left to reconnect and acknowledge."""
         if self.memory.role is Role.LEADER:
             self.ports.kine.freeze()
-        self.memory.health = Health.DOWN
-        self._look_now.set()
+        self.senses.postgres_lost()
         self.wake()
 
     async def _next_heartbeat(self) -> None:
@@ -323,116 +290,31 @@ class Node:
         await self._heard.wait()
 
     async def _speak(self) -> None:
+        """Say a heartbeat after the other, whatever happens in between."""
         while True:
+            self.senses.tick()
             self.say()
-            await self.ports.clock.sleep(self.settings.timing.heartbeat_s)
-
-    async def _look_on(self) -> None:
-        while True:
-            self._look_now.clear()
-            before = self.memory.health, self.memory.head
-            with contextlib.suppress(PostgresDownError, PostgresHungError):  # noted in the memory by look()
-                await self.look()
-            if before != (self.memory.health, self.memory.head):
-                self.wake()
-            up = self.memory.health is Health.UP
-            await self.ports.clock.sleep_or(
-                self._look_now, self.settings.look_s if up else self.settings.look_trouble_s
-            )
-
-    async def _probe_peer(self) -> None:
-        """Ask the peer's ports while its heartbeats are missing; a closed connection starts the questions at once."""
-        timing = self.settings.timing
-        while True:
-            heard = self.memory.heard
-            late_s = heard.at_s + 1.2 * timing.heartbeat_s - self.ports.clock.now_s() if heard is not None else 0.0
-            if late_s > 0.0:
-                await self.ports.clock.sleep(late_s)
-                continue
-            self.memory.probed(await self.ports.probes.peer())
-            self.wake()
-            await self.ports.clock.sleep(timing.probe_gap_s)
-
-    async def _probe_witnesses(self) -> None:
-        """Ask whether this node is the one that is cut off: now and then, and all the time while heartbeats are missing.
-
-        An answer from before the silence says nothing about it, and a follower would promote on it.
-        """
-        timing, clock = self.settings.timing, self.ports.clock
-        asked_s = NEVER
-        while True:
-            now_s, heard = clock.now_s(), self.memory.heard
-            late_s = heard.at_s + 1.2 * timing.heartbeat_s - now_s if heard is not None else 0.0
-            due_s = asked_s + self.settings.probe_world_s - now_s
-            if late_s > 0.0 and due_s > 0.0:
-                await clock.sleep(min(late_s, due_s))
-                continue
-            asked_s = now_s
-            self.memory.isolated = await self.ports.probes.isolated()
-            await clock.sleep(timing.probe_gap_s)
-
-    async def _probe_world(self) -> None:
-        while True:
-            self.memory.disk_nearly_full = await self.ports.probes.disk_nearly_full()
-            self.memory.served_revision = max(self.memory.served_revision, self.ports.kine.status().revision)
-            try:
-                await self._guard_wal()
-            except PortError as error:
-                log.warning("the slot that keeps too much WAL is still there", error=str(error))
-            await self.ports.clock.sleep(self.settings.probe_world_s)
-
-    async def _guard_wal(self) -> None:
-        """A follower that is away must never fill the leader's disk: it comes back by comparison without its slot.
-
-        A slot that commits wait for is left alone: it moves, or the leader goes alone first.
-        """
-        memory, status = self.memory, self.memory.postgres
-        if status is None or memory.health is not Health.UP:
-            return
-        limit = status.slot_limit_bytes
-        near = memory.role is Role.LEADER and limit is not None and status.slot_bytes > SLOT_WARN * limit
-        if near and not memory.slot_near:
-            self.ports.history.append(
-                "slot_near_limit", "the WAL kept for the follower nears max_slot_wal_keep_size; past it the follower "
-                "comes back by comparison", slot_bytes=status.slot_bytes, limit_bytes=limit,
-            )  # fmt: skip
-        memory.slot_near = near
-        kept = status.slot_bytes
-        too_much = kept > self.settings.slot_keep_bytes or (memory.disk_nearly_full and kept > SLOT_SMALL_BYTES)
-        waited_for = memory.sync is Sync.IN_SYNC or bool(status.waits_for)
-        busy = self.running is not None and not self.running[2].done()
-        if memory.role is Role.LEADER and too_much and not waited_for and not busy:
-            await self.ports.postgres.drop_slots(None)
-            self.ports.history.append(
-                "slot_dropped", "the slot of the follower that is away is given up: it kept too much WAL, and the "
-                "follower comes back by comparison", slot_bytes=kept, disk_nearly_full=memory.disk_nearly_full,
-            )  # fmt: skip
-            await self.look()
+            await self.ports.clock.sleep(self.senses.pause_s(self.settings.timing.heartbeat_s))
 
     # ---- deciding ----------------------------------------------------------------------------------------------
 
     async def _decide(self) -> None:
-        timing = self.settings.timing
+        """Decide with each look, when something has happened, and when time alone changes what is known."""
         while True:
             self._wake.clear()
-            self._notice_stalls()
+            self.senses.tick()
             try:
                 await self._decide_once()
             except PortError as error:
                 log.warning("not done", error=str(error))
-            heard = self.memory.heard
-            quiet = heard is not None and self.ports.clock.now_s() - heard.at_s < 2 * timing.heartbeat_s
-            await self.ports.clock.sleep_or(self._wake, timing.heartbeat_s if quiet else timing.granularity_s)
+            await self.ports.clock.sleep_or(self._wake, self._quiet_s())
 
-    def _notice_stalls(self) -> None:
-        now_s, wall_us = self.ports.clock.now_s(), self.ports.clock.wall_us()
-        offset = wall_us - int(now_s * 1e6)
-        jumped = self._wall_minus_boot_us is not None and abs(offset - self._wall_minus_boot_us) > CLOCK_JUMP_US
-        late = now_s - self._last_tick_s > self.settings.timing.stall_s and self._last_tick_s != NEVER
-        self._wall_minus_boot_us, self._last_tick_s = offset, now_s
-        if late or jumped:
-            self.memory.stalled(now_s, clock_jumped=jumped)
-            log.warning("this node did not run for a while, or its clock was set", late=late, clock_jumped=jumped)
+    def _quiet_s(self) -> float:
+        """Return how long nothing comes due by time alone, bounded, seconds."""
+        now_s = self.ports.clock.now_s()
+        dues = [next_change_s(self.observe(), self.settings.timing, silent=self.senses.silent)]
+        dues += [retry.at_s for retry in self._retries.values()]
+        return min([DECIDE_S, *(due_s - now_s + PAST_S for due_s in dues if due_s > now_s)])
 
     async def _decide_once(self) -> None:
         seen = self.observe()
@@ -444,13 +326,14 @@ class Node:
         rule = decide(cell)
         if rule != self.rule:
             log.info("decides", rule=rule.name, decision=str(rule.decision), why=rule.why, **evidence(seen, cell))
-        if self.ports.clock.now_s() - self._last_tick_s > self.settings.timing.stall_s:
+        if self.ports.clock.now_s() - self.senses.ticked_s > self.settings.timing.stall_s:
             self.wake()  # it stalled on the way here: what it saw is old, and what came meanwhile was not read
             return
         resolving = self.rule is not None and self.rule.decision is Decision.RESOLVE
         if rule.decision is Decision.RESOLVE and not resolving:
             self.ports.history.append("split", f"both nodes lead: {rule.why}", rule=rule.name)
         self.cell, self.rule = cell, rule
+        self.kine.see(cell)
         # Until going alone is said, a message that does not ask any more would extend the lease again.
         unanswered = rule.decision is Decision.GO_ALONE and cell.stream is Stream.UNANSWERED
         self.memory.asks_renounce = unanswered or rule.decision is Decision.ASK_RENOUNCE
@@ -553,7 +436,7 @@ class Node:
         before = str(self.memory.role)
         self.ports.history.append("role", f"{before} -> {role}: {why}", before=before, now=str(role))
         self.memory.role = role
-        self._move_kine.set()
+        self.kine.look()
         if role is Role.STARTING:
             self.memory.started_s = max(self.memory.started_s, self.ports.clock.now_s())
         self.say()
@@ -573,7 +456,11 @@ class Node:
         self.memory.ordered = errand.ordered
         task = asyncio.ensure_future(self._execute(plan, errand))
         self.running = (plan, decision, task)
-        task.add_done_callback(lambda _: self.wake())
+        task.add_done_callback(self._plan_ended)
+
+    def _plan_ended(self, _task: asyncio.Task[None]) -> None:
+        self.kine.look()
+        self.wake()
 
     async def _execute(self, plan: Plan, errand: Errand) -> None:
         timings, plan_began_s = self.memory.timings, self.ports.clock.now_s()
@@ -642,45 +529,6 @@ class Node:
         fresh = before is None or now_s - before.at_s > 2 * longest_s
         wait_s = RETRY_MIN_S if before is None or fresh else min(longest_s, before.wait_s * 2)
         self._retries[rule] = Retry(now_s + wait_s, wait_s)
-
-    # ---- Kine --------------------------------------------------------------------------------------------------
-
-    async def _keep_kine(self) -> None:
-        """Keep a Kine behind the symlink that is where the role says it belongs; plans have it for themselves."""
-        while True:
-            await self.ports.clock.sleep_or(self._move_kine, 2 * self.settings.timing.heartbeat_s)
-            self._move_kine.clear()
-            wanted = self._wanted_kine()
-            if wanted is None or (self.running is not None and not self.running[2].done() and wanted[0] is Target.OWN):
-                continue
-            try:
-                await self.ports.kine.serve(*wanted)
-            except PortError as error:
-                log.warning("Kine does not serve", target=str(wanted[0]), error=str(error))
-                await self.ports.clock.sleep(RETRY_MIN_S)
-
-    def _wanted_kine(self) -> tuple[Target, str] | None:
-        memory, cell = self.memory, self.cell
-        if cell is None or (memory.heard is None and memory.role is not Role.LEADER):
-            return None
-        if memory.role is Role.LEADER:
-            serving = memory.health is Health.UP and memory.postgres is not None and memory.postgres.is_open
-            return (Target.OWN, self.steps.fence_key()) if serving and cell.postgres == "open" else None
-        assert memory.heard is not None
-        leads = peer_view(self.observe(), Worth.STALE, self.settings.timing) is Peer.LEADS
-        follows = memory.role in (Role.FOLLOWER, Role.RESYNCING) or self._gave_everything_away(cell)
-        # Before it is open a Kine would be refused, and try again only after a second.
-        closed = memory.heard.heartbeat.switching is not None or not memory.heard.heartbeat.is_open
-        key = self.steps.fence_key()
-        return (Target.PEER, key) if leads and follows and not closed and key else None
-
-    def _gave_everything_away(self, cell: Cell) -> bool:
-        """Whether a starting node, its Postgres up or not, has shown its clients nothing that the leader may lack."""
-        durable = self.memory.durable
-        alone = durable.role is Role.LEADER and durable.synced_head is None
-        contained = cell.relation in (Relation.BEHIND, Relation.EQUAL_MINE, Relation.EQUAL_THEIRS)
-        unknown = cell.relation is Relation.UNKNOWN and self.memory.health is not Health.UP and not alone
-        return self.memory.role is Role.STARTING and durable.acceptance is None and (contained or unknown)
 
 
 def evidence(seen: Observation, cell: Cell) -> dict[str, object]:

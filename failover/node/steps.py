@@ -85,7 +85,8 @@ class Steps:
         One at a time, else the later of two would undo the earlier; and one that has begun is taken in even when its plan
         is given up: the file may hold it already.
         """
-        await asyncio.shield(asyncio.ensure_future(self._save(changes)))
+        if self._saving.locked() or self.memory.write(**changes) != self.memory.durable:
+            await asyncio.shield(asyncio.ensure_future(self._save(changes)))
 
     async def _save(self, changes: dict[str, object]) -> None:
         async with self._saving:

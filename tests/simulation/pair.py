@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Role, Sync
 from failover.core.timing import FAST
-from failover.node.loop import Node, NodeSettings
+from failover.node.loop import Node
+from failover.node.settings import NodeSettings
 from tests.simulation.invariants import Invariants
 from tests.simulation.ports import ports
 from tests.simulation.world import PATHS, Change, Crashed, World

@@ -17,7 +17,7 @@ from unittest import mock
 from failover.core import evidence, lineage, plans, verdict
 from failover.core.evidence import Peer, Worth
 from failover.core.lease import Lease
-from failover.core.model import Acceptance, Health, Role
+from failover.core.model import Acceptance, Role
 from failover.core.plans import Step
 from failover.core.resolve import Move
 from failover.core.rules import Decision, decide
@@ -204,8 +204,7 @@ def _forgets_the_fence(fence: Any) -> Any:
 
 def _no_freeze(_lost: Any) -> Any:
     def wrong(self: Node) -> None:
-        self.memory.health = Health.DOWN
-        self._look_now.set()
+        self.senses.postgres_lost()
         self.wake()
 
     return wrong
@@ -319,7 +318,7 @@ PLANTS = (
     Plant("the old leader is fenced after the flip", "I5",
           plan("PROMOTE", Step.FREEZE_KINE, Step.TAKE_TERM, Step.DETACH, Step.LEAD, Step.ALIGN_WAITS, Step.OPEN,
                Step.SERVE, Step.FENCE_PEER, Step.ACQUIRE_ADDRESS),
-          "test_a_leader_alone_whose_supervisor_dies_is_fenced_and_drained_first"),
+          "test_a_fenced_database_stays_closed_for_its_old_term"),
     Plant("leadership is given away with the database open", "I3",
           plan("SWITCHOVER", Step.FREEZE_BOTH, Step.DRAIN_SWITCH, Step.HAND_OVER, Step.RELEASE_ADDRESS),
         None,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from failover.core.model import Acceptance, Durable, Heartbeat
-    from failover.ports import AddressStatus
+    from failover.ports import AddressStatus, Timer
     from tests.simulation.world import Machine, Postgres, World
 
 QUICK_S = 0.002
@@ -483,6 +483,10 @@ class SimClock(Part):
                 async with asyncio.timeout(seconds):
                     await event.wait()
         await self.on_cpu()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        self.here()
+        return asyncio.get_running_loop().call_later(seconds, lambda: call() if self.run[0] else None)
 
 
 class SimAddress(Part):

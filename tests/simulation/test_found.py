@@ -12,7 +12,7 @@ import pytest
 from failover.core.model import Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
-from failover.node import loop
+from failover.node import senses
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
 from tests.simulation.pair import Acked
@@ -712,7 +712,7 @@ def test_a_node_that_stalls_between_looking_and_deciding_looks_again(
 
         begun: list[str] = []
         pair.before_step = lambda _node, plan, _step: begun.append(plan)
-        monkeypatch.setattr(loop, "log", SimpleNamespace(info=sleep, warning=sleep))
+        monkeypatch.setattr(senses, "log", SimpleNamespace(warning=sleep))
         pair.world.machines[1 - leader].stalled = True
         await pair.quiet(0.8)
         pair.world.machines[1 - leader].stalled = False
