@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -84,13 +85,18 @@ MARGIN = 1000  # revisions; more than commits can overlap: Kine holds far fewer 
 
 
 def _successor(side: Side, other: Lineage) -> LineageEntry | None:
-    """Return the row with which `other` went on after `side`'s head, None when it does not hold that head."""
+    """Return the row with which `other` went on after `side`'s head, None when it does not hold that head.
+
+    A verdict that absorbs it counts before the row that parted from it: a leader that was alone from the beginning, or
+    asynchronous, has no row of its own side, and loses with the very head that both hold.
+    """
     head = side.lineage[-1].id
-    for index, entry in enumerate(other):
+    for entry in other:
         if entry.absorbs == head:
             return entry
+    for entry, following in itertools.pairwise(other):
         if entry.id == head:
-            return other[index + 1]  # equal heads are no meeting of this kind
+            return following
     return None
 
 

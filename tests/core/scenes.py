@@ -38,9 +38,10 @@ TOP = 500  # the newest revision
 
 
 def row(
-    name: str, node: int, kind: Kind = Kind.LEAD, *, term: int = TERM, parent: int = 0, provisional: bool = False
-) -> LineageEntry:
-    return LineageEntry(name, term, node, kind, "", 0, parent + 1, parent, provisional)
+    name: str, node: int, kind: Kind = Kind.LEAD, *, term: int = TERM, parent: int = 0, provisional: bool = False,
+    absorbs: str | None = None,
+) -> LineageEntry:  # fmt: skip
+    return LineageEntry(name, term, node, kind, "", 0, parent + 1, parent, provisional, absorbs)
 
 
 FOUNDED = row("a", 0)

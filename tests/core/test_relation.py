@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from failover.core.lineage import Relation
+from failover.core.lineage import Relation, Side, relate
 from failover.core.model import Kind, Role
 from failover.core.rules import Decision
 from tests.core.scenes import ALONE, FOUNDED, IN_SYNC, SYNCED, beat, cell, decision, follower, heard, row
@@ -29,3 +29,14 @@ def test_rows_of_its_own_are_never_taken_for_the_leaders() -> None:
 def test_a_leader_that_starts_with_less_than_it_once_had_is_behind() -> None:
     seen = follower((*IN_SYNC, ALONE), heard=heard(beat(0, Role.STARTING, IN_SYNC)), peer_lineage=IN_SYNC)
     assert cell(seen).relation is Relation.AHEAD
+
+
+def test_a_side_that_lost_with_the_head_that_both_hold_is_contained_in_the_winners_history() -> None:
+    """Else the winner absorbs it again and again, a full fence each time."""
+    led = row("led", 1, Kind.LEAD, term=3, parent=50)
+    absorbed = row("verdict", 1, Kind.VERDICT, term=5, parent=10_050, absorbs=FOUNDED.id)
+    loser = Side(0, (FOUNDED,), visible_revision=70)
+    assert relate(loser, Side(1, (FOUNDED, led), visible_revision=80)) is Relation.PARTED
+    winner = Side(1, (FOUNDED, led, absorbed), visible_revision=10_060)
+    assert relate(loser, winner) is Relation.BEHIND
+    assert relate(winner, loser) is Relation.AHEAD

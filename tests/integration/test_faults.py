@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -10,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from failover.etcd.client import EtcdClient, EtcdError
+from lab.clients import Clients
+from lab.pair import Pair
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from lab import binaries
-    from lab.clients import Clients
-    from lab.pair import NodeProcesses, Pair
+    from lab.pair import NodeProcesses
 
     Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
 
@@ -235,8 +240,6 @@ async def test_a_replication_link_that_hangs_degrades_and_catches_up(running_pai
         follower = pair.other(leader)
         worker = await asyncio.to_thread(apply_worker, follower)
         follower.postgres.signal(signal.SIGCONT)
-        import os  # noqa: PLC0415 - only here
-
         os.kill(worker, signal.SIGSTOP)
         await pair.until("alone", lambda both: (both[leader.number] or {}).get("sync") != "in_sync")
         await clients.until_writing(30, (leader.number,))
@@ -249,6 +252,61 @@ def apply_worker(node: NodeProcesses) -> int:
     with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
         row: Any = session.execute("SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL").fetchone()
         return int(row[0])
+
+
+async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> None:
+    """It loses with a head that both hold: it is absorbed once, archived, and follows."""
+    pair = Pair(extra={"policy": 'mode = "async"'})
+    try:
+        await pair.create()
+        for node in pair.nodes:
+            node.start_supervisor()
+        await pair.until("a leader and a follower that streams", streaming)
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        await create(leader, "/registry/lab/both/", 10)
+        await pair.until("all of it to be on both nodes", lambda _: leader.rows() == follower.rows())
+        worker = await asyncio.to_thread(apply_worker, follower)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(worker, signal.SIGTERM)  # it ends as soon as it goes on
+        try:
+            await create(leader, "/registry/lab/lost/", 20)
+            leader.kill()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await until_leads(pair, follower)
+        await create(follower, "/registry/lab/new/", 20)
+        leader.start()
+        await pair.until("the old leader to follow", streaming)
+        assert await pair.leader() is follower
+        with psycopg.connect(follower.conninfo) as session:
+            kinds = [row[0] for row in session.execute("SELECT kind FROM kine_failover.lineage ORDER BY ordinal")]
+        assert kinds == ["lead", "lead", "verdict"]
+        kept = Clients(pair).archived()
+        assert {key for key in kept if key.startswith("/registry/lab/lost/")}
+        assert not {key for key in kept if key.startswith("/registry/lab/both/")}
+    finally:
+        await pair.stop()
+
+
+def streaming(both: Sequence[dict[str, Any] | None]) -> bool:
+    told = [one for one in both if one is not None]
+    roles = sorted(str(one["role"]) for one in told)
+    return roles == ["follower", "leader"] and all(one["stream"] == "flowing" for one in told)
+
+
+async def create(node: NodeProcesses, prefix: str, count: int) -> None:
+    """Create as many keys through a node's Kine, each acknowledged."""
+    async with asyncio.timeout(60.0):  # a bound on a hang
+        for number in range(count):
+            while True:
+                etcd = EtcdClient(node.kine_target)
+                with contextlib.suppress(EtcdError):
+                    await etcd.create(f"{prefix}{number}", b"x")
+                    break
+                etcd.close()
+                await asyncio.sleep(0.02)
+            etcd.close()
 
 
 async def test_wrong_cluster_is_refused_and_changes_nothing(running_pair: Start) -> None:

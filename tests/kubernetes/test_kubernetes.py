@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from tests.kubernetes.site import Site
 
 
-# F1-lossy has not been played to its end yet: see docs/testing.md.
-TESTED = [scenario for scenario in SCENARIOS if scenario != "F1-lossy"]
-
-
 @pytest.mark.timeout(480)  # a bound on a hang: two API servers start, on two cores
-@pytest.mark.parametrize("scenario", TESTED)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_scenario(running_site: Callable[..., AbstractAsyncContextManager[Site]], scenario: str) -> None:
     async with running_site(EXTRA.get(scenario)) as site:
         print(json.dumps((await play(site, scenario)).line()))
