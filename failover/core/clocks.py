@@ -23,7 +23,7 @@ def sample(sent_us: int, peer_received_us: int, peer_sent_us: int, received_us: 
     under_way = (received_us - sent_us) - (peer_sent_us - peer_received_us)
     if not -STEP_US <= under_way <= EXCHANGE_MAX_US:
         return NOTHING_KNOWN  # one of the clocks was set in the middle of it
-    return Sample(offset, max(0, under_way) // 2 + 1)
+    return Sample(offset, max(0, under_way // 2) + 1)
 
 
 def best(samples: tuple[Sample, ...]) -> Sample:

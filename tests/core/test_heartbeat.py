@@ -56,6 +56,13 @@ def test_a_foreign_node_gets_one_clear_line(options: dict[str, object], said: st
     assert "\n" not in str(refused.value)
 
 
+def test_either_node_takes_the_others_heartbeat() -> None:
+    other = replace(BEAT, node=0)
+    assert take(encode(other), own_node=1) == other
+    with pytest.raises(RefusedError):
+        take(encode(other), own_node=0)
+
+
 def test_another_version_is_refused() -> None:
     with pytest.raises(RefusedError, match="version 2, and this node speaks 1"):
         take(encode(BEAT).replace(b'"v":1', b'"v":2'))

@@ -21,6 +21,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,7 @@ class Trial:
     near: tuple[str, ...]  # what it has in common with others that the same tests notice, the nearest first
     make: Callable[[], object]
     tests: tuple[int, ...]  # places in the session's items, quick ones first
+    about: str = ""  # what a test that speaks of it has in its name
 
 
 @dataclass(slots=True)
@@ -90,8 +92,19 @@ class Runner:
         self.trials = len(trials)
         gc.collect()
         gc.freeze()  # what is shared with the forked ones stays shared
+        everything = Trial("", (), become_anew, self._affordable(range(len(session.items))))
+        pid, told = self._fork(session, everything)
+        if os.waitpid(pid, 0)[1]:
+            raise pytest.UsageError(
+                f"a test fails in a forked process without any mistake: {self._ended_in(session, told)}"
+            )
         self._try(session, trials)
         return True
+
+    @staticmethod
+    def _ended_in(session: pytest.Session, told: int) -> str:
+        words = os.read(told, 4096).split()
+        return session.items[int(words[-1])].nodeid if words else "it ran into its limits"
 
     def _in_functions(self, loaded: set[int]) -> list[Trial]:
         made = []
@@ -107,7 +120,7 @@ class Runner:
     def _in_values(self) -> list[Trial]:
         tests = self._affordable(range(len(self.reached)))
         values = (*rows(), *steps(), *numbers())
-        return [Trial(name, (name.rpartition("/")[0], name.partition(":")[0]), make, tests) for name, make in values]
+        return [Trial(name, (name.partition(":")[0],), make, tests, name.split()[1]) for name, make in values]
 
     def _affordable(self, places: Any) -> tuple[int, ...]:
         """Return the quickest of the tests, as far as the time for one mutant goes."""
@@ -119,13 +132,14 @@ class Runner:
             chosen.append(place)
         return tuple(chosen)
 
-    def _ordered(self, trial: Trial) -> list[int]:
-        """Return its tests, those first that noticed most of what is near."""
+    def _ordered(self, session: pytest.Session, trial: Trial) -> list[int]:
+        """Return its tests, those first that speak of it or noticed most of what is near."""
 
         def worth(place: int) -> tuple[float, ...]:
             return tuple(-self.noticed[near][place] for near in trial.near)
 
-        likely = sorted((one for one in trial.tests if any(worth(one))), key=worth)[:LIKELY]
+        likely = [one for one in trial.tests if trial.about and f"[{trial.about}" in session.items[one].nodeid]
+        likely += sorted((one for one in trial.tests if any(worth(one)) and one not in likely), key=worth)[:LIKELY]
         return [*likely, *(one for one in trial.tests if one not in likely)]
 
     def _try(self, session: pytest.Session, trials: list[Trial]) -> None:
@@ -157,7 +171,7 @@ class Runner:
 
     def _fork(self, session: pytest.Session, trial: Trial) -> tuple[int, int]:
         """Return the process that tries it, and where it says which test it is in."""
-        tests = self._ordered(trial)
+        tests = self._ordered(session, trial)
         read, write = os.pipe()
         pid = os.fork()
         if pid:
@@ -227,25 +241,21 @@ def caches() -> list[Any]:
     return [one for one in everything if str(one.__module__).startswith(ours) and one is not caches]
 
 
+def become_anew() -> None:
+    """Compile every module again, without a mistake."""
+    for module in mutants.FIRST:
+        mutants.become(module, None)
+
+
 def rows() -> list[tuple[str, Callable[[], object]]]:
     """Each row of the rule table decides otherwise."""
     from failover.core import rules  # noqa: PLC0415 - it is loaded with the switches in it
-    from failover.node import loop  # noqa: PLC0415
 
-    decide, quiet = rules.decide, (rules.Decision.CARRY_ON, rules.Decision.WAIT)
+    quiet = (rules.Decision.CARRY_ON, rules.Decision.WAIT)
 
     def otherwise(rule: rules.Rule) -> Callable[[], object]:
         other = rules.Decision.START_OVER if rule.decision in quiet else rules.Decision.CARRY_ON
-
-        def wrong(cell: Any) -> rules.Rule:
-            made = decide(cell)
-            return replace(made, decision=other) if made.name == rule.name else made
-
-        def make() -> None:
-            for module in (rules, loop):
-                setattr(module, "decide", wrong)  # noqa: B010 - it is no part of the loop's interface
-
-        return make
+        return functools.partial(object.__setattr__, rule, "decision", other)  # in the table itself, which is frozen
 
     return [(f"rules.py: {rule.name} decides otherwise", otherwise(rule)) for rule in rules.RULES]
 
@@ -270,16 +280,23 @@ def steps() -> list[tuple[str, Callable[[], object]]]:
 
 
 def numbers() -> list[tuple[str, Callable[[], object]]]:
-    """Each number that a module of the core has by name is one more."""
+    """Each number that a module of the core has by name, and its functions read, is one more."""
     found: list[tuple[str, Callable[[], object]]] = []
     for name, module in list(sys.modules.items()):
         if not name.startswith(mutants.PACKAGE + "."):
             continue
+        read = {one for function in mutants.FUNCTIONS[name] for one in names(function.__code__)}
         for constant, value in vars(module).items():
-            if constant.isupper() and type(value) in (int, float) and abs(value) != float("inf"):
+            if constant in read and constant.isupper() and type(value) in (int, float) and abs(value) != float("inf"):
                 where = f"{name.rpartition('.')[2]}.py: {constant} = {value + 1}"
                 found.append((where, functools.partial(setattr, module, constant, value + 1)))
     return found
+
+
+def names(code: CodeType) -> set[str]:
+    """Return the names that a function looks up, those within it included."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    return {*code.co_names, *(name for one in inner for name in names(one))}
 
 
 def main() -> int:

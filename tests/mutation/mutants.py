@@ -115,9 +115,14 @@ class Mutator(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Only bodies: annotations, defaults and decorators belong to the module."""
+        begin, where = self.number, (self.module, node.lineno)
+        if self.only is not None and self.only not in WITHIN[where]:
+            self.number = WITHIN[where].stop  # it is elsewhere
+            return node
         self.depth += 1
         node.body = [self.visit(one) for one in node.body]
         self.depth -= 1
+        WITHIN[where] = range(begin, self.number)
         return node
 
     def visit(self, node: ast.AST) -> Any:
@@ -242,6 +247,7 @@ def mutated(module: str, source: str) -> ast.Module:
     return ast.fix_missing_locations(tree)
 
 
+WITHIN: dict[tuple[str, int], range] = {}  # the mistakes in each function
 FIRST: dict[str, int] = {}  # the number of each module's first mistake
 
 
