@@ -91,13 +91,16 @@ sbom: $(READY) ## dist/sbom.json: what a release is made of, CycloneDX
 audit: $(READY) ## known vulnerabilities of what the package holds; says so where no database of them can be reached
 	@$(BIN)/python -m lab.audit
 
-.PHONY: test-compose test-machines chaos-compose compose-v2
+.PHONY: test-compose test-machines test-arm64 chaos-compose compose-v2
 
 test-compose: programs ## the pair of docker-compose.yml through every fault, on an engine of its own where none runs
 	@$(BIN)/python -m pytest -s tests/compose
 
 test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them
 	@$(BIN)/python -m pytest -s tests/machines
+
+test-arm64: ## the core, the .deb and a failover on emulated arm64 (root, qemu-user-static, Go)
+	@packaging/arm64.sh
 
 chaos-compose: $(READY) ## a fault on the pair that `docker compose up` started: SCENARIO=kill, stop, pause, partition, ..., all
 	@$(BIN)/python -m tests.compose --scenario $(or $(SCENARIO),all)

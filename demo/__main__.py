@@ -28,7 +28,8 @@ async def play(*, keep: bool, picture: Path | None) -> Summary:
                 async with asyncio.timeout(BOUND_S):
                     summary = await Story(pair, display).run()
             except TimeoutError as error:
-                display.tell(f"something did not happen in time: {error}", style="bold red")
+                slow = f"the whole is not through after {BOUND_S:g} s; is this machine busy with other work?"
+                display.tell(f"something did not happen in time: {str(error) or slow}", style="bold red")
         if picture is not None:
             display.save(picture)
         if keep:
