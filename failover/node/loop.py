@@ -322,6 +322,7 @@ class Node:
             met = meet(seen.durable, seen.heard.heartbeat)
             await self.steps.save(peer_id=met.peer_id, replaced=met.replaced)
         await self._keep_word(seen)
+        seen = self.observe()  # what came, or a stall that was noticed, while the disk was waited for
         cell = read(seen, self.settings.timing, self.settings.policy)
         rule = decide(cell)
         if rule != self.rule:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from failover.core.evidence import read
 from failover.core.model import Kind, Role, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
+from failover.core.rules import Decision, decide
 from failover.node import senses
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
@@ -21,6 +23,7 @@ from tests.simulation.ports import HUNG_S
 from tests.simulation.world import Change
 
 if TYPE_CHECKING:
+    from failover.core.observation import Observation
     from failover.node.steps import Errand
     from tests.simulation.conftest import Simulate
     from tests.simulation.pair import SimPair
@@ -736,5 +739,36 @@ def test_a_leader_that_wakes_while_its_successor_boots_holds_less_than_that_one(
         pair.start(1 - leader)
         old.stalled = old.postgres.stuck = False
         await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_node_decides_on_what_came_while_it_waited_for_its_disk(simulate: Simulate) -> None:
+    """What it had seen before is as old as the disk is slow: a leader that was silent may be heard again by then."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        node = pair.living(1 - leader)
+        assert node is not None
+        keep_word = node._keep_word
+        waited: list[Observation] = []
+
+        async def slow(seen: Observation) -> None:
+            await keep_word(seen)
+            rule = decide(read(seen, node.settings.timing, node.settings.policy))
+            if rule.decision is Decision.PROMOTE and not waited:
+                waited.append(seen)
+                pair.world.machines[leader].stalled = False
+                await pair.until("the leader to be heard again", lambda: not node.senses.silent)
+
+        node._keep_word = slow  # type: ignore[method-assign]
+        begun: list[str] = []
+        pair.before_step = lambda _node, plan, _step: begun.append(plan)
+        pair.world.machines[leader].stalled = True
+        await pair.until("silence to be decided on", lambda: bool(waited))
+        await pair.quiet(5)
+        assert "promote" not in begun
+        assert pair.leads(leader)
+        await pair.verify()
 
     simulate(scenario)
