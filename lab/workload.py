@@ -52,6 +52,7 @@ class Writer:
         self._client: EtcdClient | None = None
         self._task: asyncio.Task[None] | None = None
         self._acked = asyncio.Event()
+        self._count = 0  # of what was acknowledged
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -77,9 +78,9 @@ class Writer:
 
     async def until_acknowledged(self, count: int = 1, timeout_s: float = 60.0) -> None:
         """Return when `count` more writes have been acknowledged. Raises TimeoutError."""
-        wanted = len(self.acknowledged) + count
+        wanted = self._count + count
         async with asyncio.timeout(timeout_s):
-            while len(self.acknowledged) < wanted:
+            while self._count < wanted:
                 self._acked.clear()
                 await self._acked.wait()
 
@@ -117,6 +118,7 @@ class Writer:
             return
         if answer.succeeded:
             write.acked_s, write.revision = time.monotonic(), answer.revision
+            self._count += 1
             self._acked.set()
 
     def _drop(self) -> None:

@@ -42,6 +42,7 @@ class Step(StrEnum):
     FINAL_REVISION = "final_revision"
     ARCHIVE = "archive"
     DROP_SLOTS = "drop_slots"
+    CLIENTS_FIRST = "clients_first"
     COPY = "copy"
 
 
@@ -197,7 +198,7 @@ LATE_FENCE = Plan(
 REJOIN = Plan(
     "rejoin",
     Role.RESYNCING,
-    (Step.CLOSE, Step.WAITS_OFF, Step.DROP_SLOTS, Step.COPY),
+    (Step.CLOSE, Step.WAITS_OFF, Step.CLIENTS_FIRST, Step.DROP_SLOTS, Step.COPY),
     Role.FOLLOWER,
     Role.STARTING,
     "make the own data equal to the leader's and stream on from there",

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 MARGIN_MIN = 100  # revisions left out at a new leader's beginning
 MARGIN_MAX = 100_000
 FENCE_TIMEOUT_S = 1.0  # how long a promotion may wait for the old leader's Postgres
+CLIENTS_FIRST_S = 0.5  # how long a rejoin may wait for this node's Kine to serve from the leader
+KINE_POLL_S = 0.01
 SWITCH_TIMEOUT_S = 3.0  # how long a switchover may wait for each of its conditions
 
 
@@ -344,6 +346,13 @@ class Steps:
 
     async def _drop_slots(self, _: Errand) -> None:
         await self.ports.postgres.drop_slots(None)
+
+    async def _clients_first(self, _: Errand) -> None:
+        """After a switchover clients wait on a frozen Kine: the one that goes on is not to share its processors with a copy."""
+        clock, kine = self.ports.clock, self.ports.kine
+        end_s = clock.now_s() + CLIENTS_FIRST_S
+        while kine.status().frozen and clock.now_s() < end_s:
+            await clock.sleep(KINE_POLL_S)
 
     async def _copy(self, errand: Errand) -> None:
         memory, seen = self.memory, self._observe()
