@@ -229,9 +229,7 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
     if status is None:
         return Stream.BROKEN
     if seen.role is not Role.LEADER:
-        subscription = status.subscription
-        good = subscription is not None and subscription.enabled and not seen.stream_failed
-        return Stream.FLOWING if good else Stream.BROKEN
+        return Stream.FLOWING if stream_flows(seen) else Stream.BROKEN
     heard = seen.heard.heartbeat if seen.heard is not None else None
     head = status.lineage[-1].id if status.lineage else ""
     if heard is not None and heard.ghosts_under == head and not seen.fenced_fully:
@@ -246,6 +244,12 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
     streams = status.standby is not None and status.standby.streaming
     wanted = policy.mode is Mode.ZERO_LOSS
     return Stream.READY if ready and streams and wanted else Stream.FLOWING
+
+
+def stream_flows(seen: Observation) -> bool:
+    """Whether the own subscription is there, switched on, and can go on."""
+    subscription = seen.postgres.subscription if seen.postgres is not None else None
+    return subscription is not None and subscription.enabled and not seen.stream_failed
 
 
 def _lease_has_ended(seen: Observation, timing: Timing) -> bool:

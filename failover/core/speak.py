@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from failover.core.evidence import Stream, stream
+from failover.core.evidence import stream_flows
 from failover.core.model import DataState, HandOver, Health, Heartbeat, Role, SwitchPhase, Sync
 
 if TYPE_CHECKING:
-    from failover.core.evidence import Policy
     from failover.core.model import Lineage, Verdict
     from failover.core.observation import Observation
-    from failover.core.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ def excerpt(lineage: Lineage, known_head: str) -> Lineage:
     return tuple(entry for index, entry in enumerate(lineage) if index in keep)
 
 
-def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> Heartbeat:
+def compose(seen: Observation, words: Words) -> Heartbeat:
     """Compose the heartbeat of this moment. The peer's lineage is asked for by showing a head that differs."""
     status, durable = seen.postgres, seen.durable
     lineage = status.lineage if status is not None else ()
@@ -78,7 +76,7 @@ def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> 
         last_change=status.last_change if status is not None else None,
         changes=status.changes if status is not None else 0,
         renounced=durable.renounced,
-        ready_for=head if ready(seen, timing, policy) else None,
+        ready_for=head if ready(seen) else None,
         asks_renounce=words.asks_renounce,
         paused_for_s=words.own_pause_s,
         hand_over=words.hand_over,
@@ -95,7 +93,7 @@ def compose(seen: Observation, words: Words, timing: Timing, policy: Policy) -> 
     )
 
 
-def ready(seen: Observation, timing: Timing, policy: Policy) -> bool:
+def ready(seen: Observation) -> bool:
     """Whether a follower can be waited for: it streams from this leader, applies, and nothing ails it."""
     status = seen.postgres
     return (
@@ -105,12 +103,12 @@ def ready(seen: Observation, timing: Timing, policy: Policy) -> bool:
         and status.subscription is not None
         and status.subscription.worker_alive
         and status.subscription.tables_ready
-        and stream(seen, timing, policy) is Stream.FLOWING
-        and why_renounce(seen, timing, policy) is None
+        and stream_flows(seen)
+        and why_renounce(seen) is None
     )
 
 
-def why_renounce(seen: Observation, timing: Timing, policy: Policy) -> str | None:
+def why_renounce(seen: Observation) -> str | None:
     """Say why this node must give in_sync up by itself, None while it need not (R5)."""
     heard = seen.heard.heartbeat if seen.heard is not None else None
     if seen.role is Role.LEADER or heard is None or heard.role is not Role.LEADER:
@@ -119,7 +117,7 @@ def why_renounce(seen: Observation, timing: Timing, policy: Policy) -> str | Non
         return "own Postgres is down"
     if heard.sync is Sync.IN_SYNC and heard.asks_renounce:
         return "the leader asks for it: its writes wait for too long"
-    if seen.role is Role.FOLLOWER and stream(seen, timing, policy) is Stream.BROKEN:
+    if seen.role is Role.FOLLOWER and not stream_flows(seen):
         return "the stream is broken"
     if seen.paused:
         return "paused"

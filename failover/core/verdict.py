@@ -46,15 +46,16 @@ def decide_split(
 ) -> Verdict | None:
     """Compute the verdict over node 0's and node 1's summary; None under SplitPolicy.WAIT."""
     assert (sides[0].node, sides[1].node) == (0, 1)
-    winner, choice, reason = _choose(sides, clocks, policy, preferred_node)
-    if winner is None:
+    chosen = _choose(sides, clocks, policy, preferred_node)
+    if chosen is None:
         return None
+    winner, choice, reason = chosen
     return Verdict(winner, sides[winner].lineage[-1].id, sides[1 - winner].lineage[-1].id, choice, reason)
 
 
 def _choose(
     sides: tuple[Summary, Summary], clocks: ClockOffset, policy: SplitPolicy, preferred_node: int
-) -> tuple[int | None, Choice, str]:
+) -> tuple[int, Choice, str] | None:
     common = common_head(sides[0].lineage, sides[1].lineage)
     assert common is not None, "two histories without a common row are strangers, not a split"
     provisional = [_provisional_since(side.lineage, common.id) for side in sides]
@@ -62,7 +63,7 @@ def _choose(
         winner = provisional.index(False)
         return winner, Choice.PROVISIONAL, f"node {1 - winner} led on data that may have been old"
     if policy is SplitPolicy.WAIT:
-        return None, Choice.PREFERRED_NODE, "an operator decides"
+        return None  # an operator decides
     if policy is SplitPolicy.PREFER_NODE:
         return preferred_node, Choice.PREFERRED_NODE, f"the configuration prefers node {preferred_node}"
     if policy is SplitPolicy.MOST_CHANGES and sides[0].changes != sides[1].changes:

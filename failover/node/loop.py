@@ -206,10 +206,10 @@ class Node:
             verdict=memory.verdict,
             ghosts_under=memory.ghosts_under,
         )
-        timing, policy = self.settings.timing, self.settings.policy
-        follows = ready(seen, timing, policy)
+        _timing, _policy = self.settings.timing, self.settings.policy
+        follows = ready(seen)
         memory.remember_sent(memory.seq, seen.now_s, seen.wall_us, follows=follows)
-        heartbeat = compose(seen, words, timing, policy)
+        heartbeat = compose(seen, words)
         if heartbeat.role is Role.LEADER and heartbeat.sync is Sync.IN_SYNC and not heartbeat.asks_renounce:
             memory.granted_s = seen.now_s
         self.ports.link.send(heartbeat)
@@ -369,7 +369,7 @@ class Node:
 
     async def _keep_word(self, seen: Observation) -> None:
         """Renounce by itself, durably, before anything else is decided (R5)."""
-        why = why_renounce(seen, self.settings.timing, self.settings.policy)
+        why = why_renounce(seen)
         if why is None or seen.heard is None or seen.durable.renounced == seen.heard.heartbeat.head:
             return
         self.memory.lease = self.memory.lease.renounce()

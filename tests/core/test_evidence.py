@@ -266,6 +266,13 @@ def test_histories_are_compared_as_far_as_both_are_known(seen: Observation, rela
     assert look(seen).relation is relation
 
 
+@pytest.mark.parametrize(("last", "relation"), [(400, Relation.AHEAD), (401, Relation.PARTED)])
+def test_a_peer_that_wrote_alone_beyond_what_this_node_had_has_parted(last: int, relation: Relation) -> None:
+    mine = (*WENT_ALONE, row("e", 1, term=3, parent=400))
+    alone = heard(beat(0, Role.STARTING, WENT_ALONE, visible_revision=last))
+    assert look(starting(1, mine, heard=alone)).relation is relation
+
+
 @pytest.mark.parametrize(
     "ill",
     [

@@ -41,6 +41,7 @@ def test_light_where_nothing_can_be_missing(
 ) -> None:
     made = judged(worth, **options)
     assert (made.full, made.provisional, made.clear_revision) == (full, provisional, TOP)
+    assert made.why
 
 
 @pytest.mark.parametrize("options", [{}, {"drained": True}])

@@ -68,6 +68,11 @@ def test_another_version_is_refused() -> None:
         take(encode(BEAT).replace(b'"v":1', b'"v":2'))
 
 
+def test_another_version_is_named_whatever_else_it_sends() -> None:
+    with pytest.raises(RefusedError, match="version 3, and this node speaks 1"):
+        take(b'{"v": 3, "words": []}')
+
+
 def test_a_field_that_is_not_known_is_ignored() -> None:
     envelope = json.loads(encode(BEAT))
     envelope["heartbeat"]["new"] = 1
@@ -109,4 +114,13 @@ def test_an_empty_node_takes_the_peers_place_and_the_old_one_is_refused_for_ever
     joined = meet(durable, replace(stranger, data=DataState.EMPTY))
     assert (joined.peer_id, joined.replaced, joined.refusal) == ("id-2", ("id-1",), None)
     after = replace(durable, peer_id="id-2", replaced=("id-1",))
+    for refused in (meet(durable, stranger), meet(durable, away)):
+        assert (refused.peer_id, refused.replaced) == ("id-1", ())
+    late = meet(after, BEAT)
+    assert (late.peer_id, late.replaced, late.refusal is None) == ("id-2", ("id-1",), False)
+    known = meet(after, stranger)
+    assert (known.peer_id, known.replaced, known.refusal) == ("id-2", ("id-1",), None)
+    assert meet(replace(durable, peer_id=None), BEAT).peer_id == "id-1"
+    unlike = meet(after, replace(BEAT, node_id="id-3"))
+    assert (unlike.peer_id, unlike.replaced) == ("id-2", ("id-1",))
     assert "was replaced" in str(meet(after, replace(BEAT, data=DataState.EMPTY)).refusal)

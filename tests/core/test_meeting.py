@@ -88,6 +88,7 @@ def test_ages_differ_by_more_than_the_uncertainty_of_the_clocks_or_not_at_all() 
 def test_the_reason_names_both_changes_and_the_clocks_for_the_operator_who_reads_it_later() -> None:
     made = verdict(None, change(177, 12345), clocks=ClockOffset(-8, 9))
     assert "no change" in made.reason
+    assert "of node 1 is the newer" in made.reason
     for figure in ("12345", "177", "-8", "9"):
         assert figure in made.reason
 

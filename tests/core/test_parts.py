@@ -87,6 +87,8 @@ def test_the_parting_revision_leaves_a_margin() -> None:
     theirs = (*COMMON, row("d", 1, parent=4000))
     assert parting_revision(mine, theirs) == 3000
     assert parting_revision((row("x", 0),), theirs) == 0
+    absorbed = (*theirs, replace(row("v", 1, Kind.VERDICT, parent=9000), absorbs="c"))
+    assert parting_revision(mine, absorbed) == 4000
     assert parting_revision((*COMMON, row("c", 0, Kind.ALONE, parent=900)), theirs) == 0
 
 

@@ -213,8 +213,8 @@ def test_r05_the_row_says_alone_before_a_write_is_acknowledged_alone() -> None:
     ],
 )
 def test_r05_a_follower_that_anything_ails_renounces_by_itself(ill: dict[str, Any], said: str) -> None:
-    assert speak.why_renounce(follower(), LAN, Policy()) is None
-    assert said in str(speak.why_renounce(follower(**ill), LAN, Policy()))
+    assert speak.why_renounce(follower()) is None
+    assert said in str(speak.why_renounce(follower(**ill)))
 
 
 # ---- R6 older messages -----------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.core.evidence import Policy
 from failover.core.lineage import Side, common_head, relate
 from failover.core.model import (
     Acceptance,
@@ -26,7 +25,6 @@ from failover.core.model import (
     Verdict,
 )
 from failover.core.speak import NEWEST_ROWS, Words, compose, excerpt, ready, why_renounce
-from failover.core.timing import LAN
 from tests.core.scenes import (
     FOUNDED,
     IN_SYNC,
@@ -53,7 +51,7 @@ WORDS = Words("run", 9, "peer-run", 7, 123)
 
 
 def says(seen: Observation, words: Words = WORDS) -> Heartbeat:
-    return compose(seen, words, LAN, Policy())
+    return compose(seen, words)
 
 
 # ---- the heartbeat ---------------------------------------------------------------------------------------------
@@ -166,6 +164,12 @@ def test_an_excerpt_compares_as_the_whole_lineage_does(length: int, known: int, 
     assert common_head(mine, sent) == common_head(mine, theirs)
 
 
+def test_the_excerpt_that_is_sent_is_the_one_for_the_peers_head() -> None:
+    lineage = rows(100)
+    made = says(leader(lineage, heard=heard(beat(1, Role.FOLLOWER, lineage[:41])), peer_lineage=lineage[:41]))
+    assert made.lineage == excerpt(lineage, "r40")
+
+
 # ---- ready and renounced ---------------------------------------------------------------------------------------
 
 
@@ -189,15 +193,15 @@ def test_an_excerpt_compares_as_the_whole_lineage_does(length: int, known: int, 
     ],
 )
 def test_a_follower_is_ready_as_long_as_nothing_ails_it(ill: dict[str, Any]) -> None:
-    assert ready(follower(), LAN, Policy())
+    assert ready(follower())
     assert says(follower()).ready_for == "b"
     seen = replace(follower(), **ill)
-    assert not ready(seen, LAN, Policy())
+    assert not ready(seen)
     assert says(seen).ready_for is None
 
 
 def test_a_leader_is_ready_for_nobody() -> None:
-    assert not ready(leader(postgres=status(subscription=STREAM)), LAN, Policy())
+    assert not ready(leader(postgres=status(subscription=STREAM)))
 
 
 def test_it_is_ready_under_the_head_that_its_data_has() -> None:
@@ -224,4 +228,4 @@ ILL: dict[str, Any] = {"paused": True}
     ],
 )
 def test_only_a_node_that_hears_a_leader_has_anything_to_renounce(seen: Observation, renounces: bool) -> None:
-    assert (why_renounce(seen, LAN, Policy()) is not None) is renounces
+    assert (why_renounce(seen) is not None) is renounces

@@ -4,7 +4,8 @@ First all are compiled into it at once, every place as `wrong if switched_on(num
 tells which tests come to which place. Then the functions get their own code back, and a process that is forked for a mistake
 gives its module the code with that one mistake in it, at full speed.
 
-A mistake is another comparison, operator, number or branch, a condition without one of its parts, or nothing returned.
+A mistake is another comparison, operator, number, branch or member of an enumeration, a condition without one of its parts, or
+nothing returned, assigned or given to a call.
 Left out is what no test should pin, or what cannot be wrong by itself:
 
 - docstrings, and the words of messages (whether there is a message at all is not);
@@ -30,11 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from enum import StrEnum
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 PACKAGE = "failover.core"
 SWITCH = "__switched_on__"
+OTHER = "__other_member__"
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -88,6 +91,14 @@ class Switches:
 
 
 SWITCHES = Switches()
+
+
+def other_member(member: StrEnum, step: int) -> StrEnum:
+    """Return the member so many places further on; without end, so that each has two neighbours."""
+    members = list(type(member))
+    return members[(members.index(member) + step) % len(members)]
+
+
 MUTANTS: list[Mutant] = []
 
 
@@ -199,15 +210,50 @@ class Mutator(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Min for max, any for all."""
+        """Min for max, any for all; None for an argument, unless it is made of words or None itself."""
         before = copy.deepcopy(node)
         self.generic_visit(node)
-        name = before.func.id if isinstance(before.func, ast.Name) else ""
-        if not self.depth or name not in CALLS:
+        if not self.depth:
             return node
-        wrong = copy.deepcopy(before)
-        wrong.func = ast.Name(CALLS[name], ast.Load())
-        return self._switched(node, [(wrong, f"{ast.unparse(before)}  ->  {CALLS[name]}(...)")])
+        wrongs: list[tuple[ast.expr, str]] = []
+        name = before.func.id if isinstance(before.func, ast.Name) else ""
+        if name in CALLS:
+            wrong = copy.deepcopy(before)
+            wrong.func = ast.Name(CALLS[name], ast.Load())
+            wrongs.append((wrong, f"{ast.unparse(before)}  ->  {CALLS[name]}(...)"))
+        for index, argument in enumerate(before.args):
+            if not isinstance(argument, ast.Constant | ast.JoinedStr | ast.BinOp | ast.GeneratorExp | ast.Starred):
+                wrong = copy.deepcopy(before)
+                wrong.args[index] = ast.Constant(None)
+                wrongs.append((wrong, f"{ast.unparse(before.func)}(...) without {ast.unparse(argument)}"))
+        for index, keyword in enumerate(before.keywords):
+            if not isinstance(keyword.value, ast.Constant):
+                wrong = copy.deepcopy(before)
+                wrong.keywords[index].value = ast.Constant(None)
+                wrongs.append((wrong, f"{ast.unparse(before.func)}(...) without {keyword.arg}"))
+        return self._switched(node, wrongs)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """Another member of an enumeration: the next one and the one before."""
+        if not self.depth or not (
+            isinstance(node.value, ast.Name) and node.value.id[0].isupper() and node.attr.isupper()
+        ):
+            self.generic_visit(node)
+            return node
+        wrongs = []
+        for step in (1, -1):
+            wrong = ast.Call(ast.Name(OTHER, ast.Load()), [copy.deepcopy(node), ast.Constant(step)], [])
+            wrongs.append((wrong, f"{ast.unparse(node)}  ->  the {'next' if step > 0 else 'previous'} one"))
+        return self._switched(node, wrongs)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """Nothing is assigned."""
+        before = copy.deepcopy(node.value)
+        self.generic_visit(node)
+        if self.depth and not isinstance(before, ast.Constant | ast.Tuple):
+            what = f"{ast.unparse(node.targets[0])} = None instead of {ast.unparse(before)}"
+            node.value = self._switched(node.value, [(ast.Constant(None), what)])
+        return node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         """The other branch."""
@@ -311,6 +357,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         file = Path(str(module.__file__))
         code: CodeType = compile(mutated(module.__name__, file.read_text()), str(file), "exec")
         setattr(module, SWITCH, SWITCHES)
+        setattr(module, OTHER, other_member)
         exec(code, vars(module))  # noqa: S102 - it is our own core
 
 
