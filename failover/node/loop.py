@@ -206,7 +206,6 @@ class Node:
             verdict=memory.verdict,
             ghosts_under=memory.ghosts_under,
         )
-        _timing, _policy = self.settings.timing, self.settings.policy
         follows = ready(seen)
         memory.remember_sent(memory.seq, seen.now_s, seen.wall_us, follows=follows)
         heartbeat = compose(seen, words)
