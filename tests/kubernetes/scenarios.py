@@ -80,6 +80,7 @@ class Outcome:
     lists: int
     old_names: int  # lists that named an older revision than they had the objects of
     ghosts: int
+    load: float  # the machine's load average at the end
 
     def line(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -87,6 +88,7 @@ class Outcome:
         return {
             "scenario": self.scenario, "fence": self.fence, "figures": figures, "acknowledged": self.acknowledged,
             "lists": self.lists, "old_names": self.old_names, "ghosts": self.ghosts, "lost": 0,
+            "load": round(self.load, 1),
         }  # fmt: skip
 
 
@@ -182,6 +184,8 @@ async def rejoin(run: Run) -> None:
 SCENARIOS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "F0": f0, "F1": f1, "F1-lossy": f1_lossy, "switchover": switchover, "split": split, "rejoin": rejoin,
 }  # fmt: skip
+# Clients of an API server that they cannot reach, or that lists anew, wait longer each time within two minutes.
+AFRESH = frozenset({"F1", "F1-lossy", "split", "rejoin"})
 EXTRA = {"F1-lossy": {"policy": 'mode = "async"'}}  # what a scenario's configuration has beside the default
 
 
@@ -231,7 +235,7 @@ async def verify(run: Run, scenario: str) -> Outcome:
         wrong = judge.etcd_watch(watch.lines, rows, first_batch=checker.FIRST_BATCH)
         assert not wrong, f"etcd client on node {node}: {wrong}"
     acknowledged = sum(len(writer.acknowledged) for writer in site.writers)
-    return Outcome(scenario, run.fence, run.figures, acknowledged, lists, old_names, ghosts)
+    return Outcome(scenario, run.fence, run.figures, acknowledged, lists, old_names, ghosts, os.getloadavg()[0])
 
 
 def first_write(run: Run, fence_revision: int) -> Act:
@@ -262,7 +266,8 @@ def caches(run: Run, history: judge.History, upto: int) -> int:
         name = "caches-right" if run.lives[node] else "rebuilt-right"
         run.figures[f"{name}-{_place(run, node)}"] = seen.right_s - run.began_s
         if seen.haunted_s is not None:
-            run.figures[f"ghosts-{_place(run, node)}"] = seen.haunted_s - run.began_s
+            name = "ghosts" if run.lives[node] else "rebuilt-ghosts"
+            run.figures[f"{name}-{_place(run, node)}"] = seen.haunted_s - run.began_s
             assert not run.lives[node] or seen.haunted_s - run.began_s < GHOSTS_S
         ghosts += seen.ghosts
     return ghosts
@@ -273,7 +278,11 @@ def listed(run: Run, history: judge.History, first_revision: int) -> tuple[int, 
     lists, old_names = 0, 0
     for node, informer in enumerate(run.site.informers):
         answers = informer.said("listed", since_s=run.broken_s)
-        told_s = {int(line["revision"]): line["at"] for line in run.site.watches[node].said("event")}
+        # Clients of a node that was down come back one after the other: what was told is then known from the other node too.
+        tellers = run.site.watches[node : node + 1] if run.lives[node] else run.site.watches
+        told_s: dict[int, float] = {}
+        for line in sorted((line for one in tellers for line in one.said("event")), key=lambda line: -line["at"]):
+            told_s[int(line["revision"])] = line["at"]  # the first time that anybody was told of it
         seen = judge.lists(answers, history, first_revision, run.broken_s, told_s)
         if seen.wrong:
             at_s, what = seen.wrong[-1]
