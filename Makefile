@@ -99,7 +99,7 @@ test-compose: programs ## the pair of docker-compose.yml through every fault, on
 test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them
 	@$(BIN)/python -m pytest -s tests/machines
 
-test-arm64: ## the core, the .deb and a failover on emulated arm64 (root, qemu-user-static, Go)
+test-arm64: ## the core's tests and the .deb on emulated arm64 (root, debootstrap, qemu-user-static)
 	@packaging/arm64.sh
 
 chaos-compose: $(READY) ## a fault on the pair that `docker compose up` started: SCENARIO=kill, stop, pause, partition, ..., all

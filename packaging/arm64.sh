@@ -1,16 +1,16 @@
 #!/bin/sh
 # Tries kine-failover on arm64 where there is no such machine: Debian for arm64 with every program emulated by qemu, in a folder and a
-# mount namespace of its own. There: the tests of the core, the .deb built and installed, and everything on the leader killed, with real
-# Postgres and Kine. Needs root, Go, debootstrap and qemu-user-static; about 25 minutes.
+# mount namespace of its own. There: the tests of the core, and the .deb built, installed and asked. Emulated, Postgres and Kine are slower than
+# the patience of the tests' clients, so no fault is played. Needs root, debootstrap and qemu-user-static; about 15 minutes.
 # Usage: packaging/arm64.sh
 set -eu
 source=$(cd "$(dirname "$0")/.." && pwd)
 suite=bookworm
-packages=python3,python3-venv,ca-certificates,postgresql-15,make,git,haproxy
+packages=python3,python3-venv,ca-certificates,make,git,systemd
 formats=/proc/sys/fs/binfmt_misc
 format=kine-failover-aarch64
 
-for program in debootstrap qemu-aarch64-static go unshare; do
+for program in debootstrap qemu-aarch64-static unshare; do
   command -v $program >/dev/null || { echo "not tried: there is no $program here" >&2; exit 77; }
 done
 [ "$(id -u)" = 0 ] || { echo "not tried: root is needed for another architecture's folder" >&2; exit 77; }
@@ -40,15 +40,8 @@ cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 
-echo "Kine for arm64 ..."
-version=$(sed -n 's/^KINE_VERSION = "\(.*\)"$/\1/p' "$source/lab/binaries.py")
-env GOPATH="$work/go" GOMODCACHE="$(go env GOMODCACHE)" GOFLAGS=-modcacherw CGO_ENABLED=0 GOARCH=arm64 \
-  go install "github.com/k3s-io/kine@$version" >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
-install "$(find "$work/go/bin" -name kine)" "$root/usr/local/bin/kine"
-
 git clone --quiet "$source" "$root/root/kine-failover"
 there() { chroot "$root" /usr/bin/env HOME=/root PIP="${PIP:-/root/kine-failover/.venv/bin/python -m pip}" /bin/sh -euc "cd /root/kine-failover && $1"; }
 there 'git config --global --add safe.directory /root/kine-failover; uname -m; make --silent setup'
 there '.venv/bin/python -m pytest --quiet -p no:cacheprovider tests/core tests/docs'
-there 'packaging/deb/build.sh /root && dpkg --force-depends --install /root/kine-failover_*_arm64.deb && /usr/bin/kine-failover --version'
-there 'KINE=/usr/local/bin/kine .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/integration/test_faults.py -k f1_everything'
+there 'packaging/deb/build.sh /root && dpkg --install /root/kine-failover_*_arm64.deb && /usr/bin/kine-failover --version'
