@@ -73,6 +73,13 @@ class NodeView:
                 "FROM public.kine ORDER BY id"
             ).fetchall()
 
+    def apply_worker(self) -> int:
+        """Return the pid of what applies the leader's changes in this node's Postgres."""
+        with psycopg.connect(self.conninfo, autocommit=True) as session:
+            row = session.execute("SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL").fetchone()
+        assert row is not None, "nothing applies changes here"
+        return int(row[0])
+
 
 NodeT = TypeVar("NodeT", bound=NodeView)
 

@@ -46,20 +46,27 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
         extra = {**FAST, **options.pop("extra", {})}  # type: ignore[dict-item]
         load: dict[str, float] = options.pop("load", {"timeout_s": PATIENCE_S})  # type: ignore[assignment]
         pair = Pair(extra=extra, **options)  # type: ignore[arg-type]
-        try:
+        async with ended(pair):
             await pair.create()
             await pair.start()
             async with Clients(pair, **load) as clients:
                 await clients.until_writing(50)
                 yield pair, clients
-        except BaseException:
-            for node in pair.nodes:
-                print(f"---- node {node.number}\n{node.log.read_text()[-8000:] if node.log.exists() else ''}")
-            raise
-        finally:
-            await pair.stop()
 
     return start
+
+
+@contextlib.asynccontextmanager
+async def ended(pair: Pair) -> AsyncIterator[None]:
+    """End a pair and remove it; tell what its nodes logged last where the test has failed."""
+    try:
+        yield
+    except BaseException:
+        for node in pair.nodes:
+            print(f"---- node {node.number}\n{node.log.read_text()[-8000:] if node.log.exists() else ''}")
+        raise
+    finally:
+        await pair.stop()
 
 
 # ---- the gate on what the simulator reaches ------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 Windows of revisions are digested on both; what differs is compared row by row, again and again. A row counts as different
 only when it shows up the same way in two rounds that follow each other. That is exact: before the follower is read in a round
-it has applied all that the leader showed, a revision is never given twice, and a row never goes back to a content that it
-had before. So a row that the leader shows in both rounds has been there in between, when the follower lacked it; and a row
-that the leader lacks in both and the follower has in both was gone for good before the follower was read the second time.
+it has applied all that the leader showed, every write that the follower may have shown is over on the leader before that is
+read again (it shows a write last: when the follower has acknowledged it), a revision is never given twice, and a row never
+goes back to a content that it had before. So a row that the leader shows in both rounds has been there in between, when the
+follower lacked it; and a row that the leader lacks in both and the follower has in both was gone for good, or never there,
+before the follower was read the second time.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from failover.adapters import sql_files
-from failover.adapters.postgres import until_flushed
+from failover.adapters.postgres import POLL_S, until_flushed
 from failover.adapters.sessions import PostgresTimeouts, Sessions
 from failover.ports import PeerPostgresError, PortError, PostgresDownError, PostgresHungError, ScrubReport
 
@@ -158,6 +160,7 @@ class Scrubber:
             if not waiting:
                 return
             chunks = sorted({one // CHUNK for one in waiting})
+            await self._written(leader)
         found.unsettled += len(waiting)
 
     async def _applied(self, leader: Session, standby: str) -> None:
@@ -169,6 +172,19 @@ class Scrubber:
         except TimeoutError:
             raise PortError(
                 f"the follower has not caught up within {self._timeouts.drain_s:g} s; try again when it has"
+            ) from None
+
+    async def _written(self, leader: Session) -> None:
+        """Return when every write of the leader's that is under way now is over."""
+        number = int((await sql_files.run(leader, "new_transaction"))[0]["number"])
+        try:
+            async with asyncio.timeout(self._timeouts.drain_s):
+                while int((await sql_files.run(leader, "oldest_transaction"))[0]["number"]) < number:
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise PortError(
+                f"a transaction has been under way in the leader's Postgres for {self._timeouts.drain_s:g} s; "
+                "see pg_stat_activity there, and try again when it has ended"
             ) from None
 
     async def _digests(self, session: Session, low: int, high: int) -> dict[int, tuple[int, int]]:

@@ -15,6 +15,7 @@ import pytest
 from failover.etcd.client import EtcdClient, EtcdError
 from lab.clients import Clients
 from lab.pair import Pair
+from tests.conftest import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -238,7 +239,7 @@ async def test_a_replication_link_that_hangs_degrades_and_catches_up(running_pai
     async with running_pair() as (pair, clients):
         leader = await pair.leader()
         follower = pair.other(leader)
-        worker = await asyncio.to_thread(apply_worker, follower)
+        worker = await asyncio.to_thread(follower.apply_worker)
         follower.postgres.signal(signal.SIGCONT)
         os.kill(worker, signal.SIGSTOP)
         await pair.until("alone", lambda both: (both[leader.number] or {}).get("sync") != "in_sync")
@@ -248,16 +249,10 @@ async def test_a_replication_link_that_hangs_degrades_and_catches_up(running_pai
         assert (await pair.leader()) is leader
 
 
-def apply_worker(node: NodeProcesses) -> int:
-    with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
-        row: Any = session.execute("SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL").fetchone()
-        return int(row[0])
-
-
 async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> None:
     """It loses with a head that both hold: it is absorbed once, archived, and follows."""
     pair = Pair(extra={"policy": 'mode = "async"'})
-    try:
+    async with ended(pair):
         await pair.create()
         for node in pair.nodes:
             node.start_supervisor()
@@ -266,7 +261,7 @@ async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> Non
         follower = pair.other(leader)
         await create(leader, "/registry/lab/both/", 10)
         await pair.until("all of it to be on both nodes", lambda _: leader.rows() == follower.rows())
-        worker = await asyncio.to_thread(apply_worker, follower)
+        worker = await asyncio.to_thread(follower.apply_worker)
         os.kill(worker, signal.SIGSTOP)
         os.kill(worker, signal.SIGTERM)  # it ends as soon as it goes on
         try:
@@ -285,8 +280,6 @@ async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> Non
         kept = Clients(pair).archived()
         assert {key for key in kept if key.startswith("/registry/lab/lost/")}
         assert not {key for key in kept if key.startswith("/registry/lab/both/")}
-    finally:
-        await pair.stop()
 
 
 def streaming(both: Sequence[dict[str, Any] | None]) -> bool:

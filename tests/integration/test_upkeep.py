@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -66,9 +68,53 @@ async def test_scrub_is_exact_under_load_and_resync_is_the_remedy(
         assert await metric(pair, follower, "last_scrub_differing_rows") == 3
         assert [one["kind"] for one in follower.history() if one["kind"] == "differs"] == ["differs"] * 2
         await asyncio.to_thread(follower.command, "resync", "--yes")
-        assert (await scrubbed(follower))["ok"]
+        found = await scrubbed(follower)
+        assert found["ok"], json.dumps([rows, found, follower.history()])
         assert await metric(pair, follower, "last_scrub_differing_rows") == 0
         await clients.verify()
+
+
+async def test_a_write_that_only_the_follower_shows_yet_is_no_difference(running_pair: Start) -> None:
+    """The leader shows a write when the session that wrote it has heard of the follower's acknowledgement."""
+    async with running_pair(**calm()) as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        applying = await asyncio.to_thread(follower.apply_worker)
+        with psycopg.connect(leader.conninfo, autocommit=True) as session:
+            writing = session.info.backend_pid
+            os.kill(applying, signal.SIGSTOP)
+            write = asyncio.create_task(
+                asyncio.to_thread(
+                    session.execute, "INSERT INTO kine (name, created, deleted) VALUES ('/kine-failover/seen', 1, 0)"
+                )
+            )
+            try:
+                await until(leader, "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'", writing)
+                os.kill(writing, signal.SIGSTOP)
+            finally:
+                os.kill(applying, signal.SIGCONT)
+            try:
+                await until(follower, "SELECT 1 FROM kine WHERE name = '/kine-failover/seen'")
+                scrub = asyncio.create_task(scrubbed(follower))
+                await until(
+                    leader,
+                    "SELECT 1 FROM pg_stat_activity WHERE query ~ 'pg_snapshot_xmin' AND pid <> pg_backend_pid()",
+                    unless=scrub,
+                )
+            finally:
+                os.kill(writing, signal.SIGCONT)
+            await write
+        assert (await scrub)["ok"]
+        await clients.verify()
+
+
+async def until(node: NodeProcesses, query: str, *values: object, unless: asyncio.Task[Any] | None = None) -> None:
+    """Return when `query` yields a row in a node's Postgres; fail when a task has ended before."""
+    async with asyncio.timeout(60.0):  # a bound on a hang
+        with psycopg.connect(node.conninfo, autocommit=True) as session:
+            while session.execute(query.encode(), values or None).fetchone() is None:
+                assert unless is None or not unless.done(), unless.result()
+                await asyncio.sleep(0.005)
 
 
 async def test_each_of_many_resyncs_in_a_row_gets_through_at_once(running_pair: Start) -> None:
