@@ -256,7 +256,8 @@ async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> Non
         await pair.create()
         for node in pair.nodes:
             node.start_supervisor()
-        await pair.until("a leader and a follower that streams", streaming)
+        # One that never had a lease would lead provisionally, and lose.
+        await pair.until("a follower that may take over", lambda both: streaming(both) and "synced" in worths(both))
         leader = await pair.leader()
         follower = pair.other(leader)
         await create(leader, "/registry/lab/both/", 10)
@@ -286,6 +287,10 @@ def streaming(both: Sequence[dict[str, Any] | None]) -> bool:
     told = [one for one in both if one is not None]
     roles = sorted(str(one["role"]) for one in told)
     return roles == ["follower", "leader"] and all(one["stream"] == "flowing" for one in told)
+
+
+def worths(both: Sequence[dict[str, Any] | None]) -> set[str]:
+    return {str(one["worth"]) for one in both if one is not None}
 
 
 async def create(node: NodeProcesses, prefix: str, count: int) -> None:
