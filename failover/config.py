@@ -172,6 +172,11 @@ class KineSection(Section):
     ready_s: float = Field(10.0, gt=0, description="how long a new Kine may take to answer, seconds")
     canary_s: float = Field(1.0, gt=0, description="time between two questions to a Kine that serves, seconds")
     answer_s: float = Field(2.0, gt=0, description="how long an answer may take before Kine is replaced, seconds")
+    hold_s: float = Field(
+        3.0,
+        ge=0,
+        description="how long clients of a Kine that was given up wait for the next before they are refused, seconds",
+    )
     watch_canary_s: float = Field(
         10.0, ge=0, description="time between two writes that a watch must tell of, seconds; 0: none"
     )

@@ -244,7 +244,7 @@ class Kine(Protocol):
         """SIGCONT."""
 
     async def kill(self) -> None:
-        """Kill -9 every Kine of this node and wait for the end; the symlink is removed."""
+        """Give up every Kine of this node: return when none of them answers any more, or ever will."""
 
     async def release(self) -> None:
         """The supervisor ends, Kine goes on."""

@@ -46,6 +46,7 @@ class KineSettings:
     poll_s: float = 0.1  # how late another Kine's writes are seen
     ready_s: float = 10.0  # from the start to the first answer
     end_s: float = 5.0  # from SIGKILL to the end
+    hold_s: float = 3.0  # clients of a Kine that is given up wait so long for the next one instead of being refused
     canary_s: float = 1.0  # between two questions to the Kine behind the symlink
     answer_s: float = 2.0  # an answer that takes longer counts as none
     answers_missed: int = 3  # in a row: Kine is replaced
@@ -74,6 +75,8 @@ class KineProcess:
         self._in_order = in_order
         self._current: Running | None = None
         self._next: Running | None = None
+        self._held: Running | None = None  # given up: frozen for good, and ended when the next one serves
+        self._let_go: asyncio.TimerHandle | None = None
         self._ended: Callable[[], None] = lambda: None
         self._lock = asyncio.Lock()
         self._revision = 0
@@ -137,8 +140,9 @@ class KineProcess:
                 raise
             finally:
                 self._next = None
-            if current is not None:
-                await self._end(current)
+            for one in (current, self._unhold()):
+                if one is not None:
+                    await self._end(one)
 
     def freeze(self) -> None:
         """SIGSTOP to every Kine of this node."""
@@ -156,23 +160,50 @@ class KineProcess:
             self._current.frozen = False
 
     async def kill(self) -> None:
-        """Kill every Kine of this node and wait for the end."""
-        self.symlink.unlink(missing_ok=True)
+        """Give up every Kine of this node and return when none can answer any more; none of them ever runs again.
+
+        Clients that are connected wait for the next one: refused once, gRPC would wait a second before it asks again.
+        """
         current, self._current = self._current, None
         following = self._next
         self._record(None)
         if following is not None:
             following.process.kill()
         if current is not None:
-            await self._end(current)
+            current.process.freeze()
+            self._hold(current)
+            if not await current.process.stopped(self._settings.end_s):
+                self._end_held()
+                await current.process.ended(self._settings.end_s)
         if following is not None:
             await self._end(following)
+
+    def _hold(self, one: Running) -> None:
+        self._held = one
+        self._let_go = asyncio.get_running_loop().call_later(self._settings.hold_s, self._end_held)
+
+    def _unhold(self) -> Running | None:
+        one, self._held = self._held, None
+        if self._let_go is not None:
+            self._let_go.cancel()
+            self._let_go = None
+        return one
+
+    def _end_held(self) -> None:
+        """Nobody waits any longer: from now on clients are refused."""
+        one = self._unhold()
+        if one is not None:
+            one.process.kill()
+            one.socket.unlink(missing_ok=True)
+            if self._current is None:
+                self.symlink.unlink(missing_ok=True)
 
     async def release(self) -> None:
         """Let Kine go on without this supervisor."""
         for canary in self._canaries:
             canary.cancel()
         await asyncio.gather(*self._canaries, return_exceptions=True)
+        self._end_held()
         if self._current is not None:
             self._current.process.close()
 

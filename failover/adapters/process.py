@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STAT_STATE = 0  # fields of /proc/<pid>/stat after the name in parentheses, see proc(5)
 STAT_START = 19
 LOG_MODE = 0o640
+STOP_POLL_S = 0.001  # a stop reaches all threads some microseconds after the signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,15 @@ class Process:
         """SIGSTOP: it does nothing more, and its sockets stay open."""
         self._stopped = self._signal(signal.SIGSTOP)
 
+    async def stopped(self, timeout_s: float) -> bool:
+        """Return True when no thread of a frozen process can run any more, False when one still can after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.alive and any(state in "RS" for state in _thread_states(self.pid)):
+                    await asyncio.sleep(STOP_POLL_S)
+                return True
+        return False
+
     def thaw(self) -> None:
         """SIGCONT."""
         self._stopped = False
@@ -183,6 +193,13 @@ class Process:
         for callback in self._callbacks:
             callback()
         self._callbacks.clear()
+
+
+def _thread_states(pid: int) -> Iterator[str]:
+    for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # ended
+            text = thread.read_text(encoding="utf-8", errors="replace")
+            yield text[text.rindex(")") + 2]
 
 
 def running_with(argument: Callable[[str], bool]) -> Iterator[Identity]:

@@ -133,7 +133,7 @@ HAND_OVER = Plan(
     Role.STARTING,
     Role.STARTING,
     "give leadership away because the own Postgres is gone",
-    ((Step.HAND_OVER, "a killed Kine: stop, then say (R12)"),),
+    ((Step.HAND_OVER, "a Kine that never answers again: stop, then say (R12)"),),
 )
 SWITCHOVER = Plan(
     "switchover",

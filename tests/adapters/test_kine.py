@@ -1,0 +1,133 @@
+"""What happens to the clients of a Kine that is given up, on real Kine and real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from failover.adapters.kine import KineProcess, KineSettings
+from failover.etcd.client import EtcdClient, EtcdError
+from failover.ports import Target
+from lab import binaries
+from lab.pair import Reservation
+from lab.postgres_server import DATABASE, SUPERVISOR, PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    Start = Callable[[float], AbstractAsyncContextManager[KineProcess]]
+
+HANG_S = 30.0  # a bound on a hang
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
+    folder.chmod(0o755)
+    reserved = Reservation(1)
+    made = PostgresServer(folder / "server", reserved.ports[0], binaries.postgres())
+    try:
+        made.create()
+        yield made
+    finally:
+        made.kill()
+        reserved.release()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def serving(server: PostgresServer, tmp_path: Path) -> Start:
+    """A Kine that serves, for clients that wait `hold_s` when it is given up."""
+    endpoint = f"postgres://{SUPERVISOR}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+
+    @contextlib.asynccontextmanager
+    async def start(hold_s: float) -> AsyncIterator[KineProcess]:
+        kine = KineProcess(
+            KineSettings(Path(binaries.kine()), tmp_path, {Target.OWN: endpoint}, hold_s=hold_s, watch_canary_s=0.0)
+        )
+        try:
+            async with asyncio.timeout(HANG_S):
+                await kine.serve(Target.OWN, "first")
+                yield kine
+        finally:
+            await kine.kill()
+            await kine.release()
+
+    return start
+
+
+def state(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
+
+
+async def until_ended(pid: int) -> None:
+    while state(pid) not in {None, "Z"}:
+        await asyncio.sleep(0.01)
+
+
+def pid_of(kine: KineProcess) -> int:
+    pid = kine.status().pid
+    assert pid is not None
+    return pid
+
+
+async def test_clients_of_a_kine_that_is_given_up_wait_for_the_next_one(serving: Start) -> None:
+    async with serving(HANG_S) as kine:
+        client = EtcdClient(f"unix://{kine.symlink}")
+        await client.get("/any")
+        first = pid_of(kine)
+        await kine.kill()
+        assert state(first) == "T"
+        assert kine.status().target is None
+        refused = asyncio.create_task(client.get("/any", timeout_s=HANG_S))
+        await kine.serve(Target.OWN, "second")
+        with pytest.raises(EtcdError):  # the one that waited; not before the next Kine served
+            await refused
+        await client.get("/any")
+        client.close()
+        await until_ended(first)
+        assert pid_of(kine) != first
+
+
+async def test_a_kine_that_is_given_up_acknowledges_nothing_and_is_ended(
+    serving: Start, server: PostgresServer
+) -> None:
+    async with serving(0.3) as kine:
+        client = EtcdClient(f"unix://{kine.symlink}")
+        await client.get("/any")
+        first = pid_of(kine)
+        with psycopg.connect(server.conninfo()) as session:
+            session.execute("LOCK TABLE kine IN EXCLUSIVE MODE")
+            write = asyncio.create_task(client.create("/held", b"x", timeout_s=HANG_S))
+            waiting = "SELECT 1 FROM pg_locks WHERE relation = 'kine'::regclass AND NOT granted"
+            while session.execute(waiting).fetchone() is None:
+                await asyncio.sleep(0.01)
+            await kine.kill()
+            session.rollback()
+        with pytest.raises(EtcdError):
+            await write
+        client.close()
+        await until_ended(first)
+        assert not kine.symlink.is_symlink()
+        await kine.serve(Target.OWN, "second")
+
+
+async def test_who_comes_back_ends_what_another_gave_up(serving: Start) -> None:
+    async with serving(HANG_S) as kine:
+        first = pid_of(kine)
+        await kine.kill()
+        assert state(first) == "T"
+        async with serving(HANG_S) as another:
+            await until_ended(first)
+            assert pid_of(another) != first
