@@ -116,6 +116,9 @@ class Memory:
     progress: Progress | None = None
     halted: str | None = None  # what a person has to do
     ordered: bool = False  # the promotion under way, by an operator
+    doubted: bool = (
+        False  # an operator asked for a resync: rows of common history may differ, until one has got through
+    )
     taken_term: int = -1  # the term that this run took last; nobody has led in it while no lineage row says so
     timings: Timings = field(default_factory=Timings)
 

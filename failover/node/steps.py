@@ -361,16 +361,17 @@ class Steps:
         mine = seen.postgres.lineage if seen.postgres is not None else ()
         acceptance = memory.durable.acceptance
         led = bool(mine) and mine[-1].node == memory.me
+        # Something may differ anywhere; if this one fails, the next is one that nobody asks for.
+        memory.doubted = memory.doubted or errand.ordered
         order = RejoinOrder(
             leader_head=leader.head,
-            # An operator asks for it because something may differ anywhere: then common history is compared as well.
-            parting_revision=parting_revision(mine, memory.peer_lineage) if mine and not errand.ordered else 0,
+            parting_revision=parting_revision(mine, memory.peer_lineage) if mine and not memory.doubted else 0,
             subscription=f"kf_{memory.me}_{self.ports.clock.new_id()[:8]}",
             reason=errand.why,
             archived=acceptance.archive if acceptance is not None else None,
         )
         report = await self.ports.rejoin.rejoin(order, self._progress)
-        memory.progress = None
+        memory.progress, memory.doubted = None, False
         memory.timings.rejoins[report.kind].took(report.seconds)
         memory.lease = memory.lease.renounce()
         await self._look()

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from failover.core.observation import Request
+from failover.node import steps
 from failover.node.loop import WISH_S
+from failover.ports import PortError
+from tests.simulation import ports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.conftest import Simulate
     from tests.simulation.pair import SimPair
 
@@ -258,5 +265,36 @@ def test_a_follower_asks_for_leadership(simulate: Simulate) -> None:
         await pair.nodes[pair.leader()].pause(60.0)  # type: ignore[union-attr]
         await pair.quiet(0.5)
         assert "paused" in str(pair.nodes[1 - pair.leader()].ask(Request.LEAD_HERE))  # type: ignore[union-attr]
+
+    simulate(scenario)
+
+
+def test_a_resync_that_an_operator_asked_for_compares_everything_however_often_it_fails(simulate: Simulate) -> None:
+    compared_from: list[int] = []
+    rejoin = ports.SimRejoin.rejoin
+
+    async def fails_first(
+        self: ports.SimRejoin, order: RejoinOrder, progress: Callable[[Progress], None]
+    ) -> RejoinReport:
+        compared_from.append(order.parting_revision)
+        if len(compared_from) == 1:
+            self.machine.postgres.subscription = None
+            raise PortError("the leader's disk has an error")
+        return await rejoin(self, order, progress)
+
+    async def scenario(pair: SimPair) -> None:
+        follower = pair.nodes[1 - pair.leader()]
+        assert follower is not None
+        with (
+            mock.patch.object(ports.SimRejoin, "rejoin", fails_first),
+            mock.patch.object(steps, "parting_revision", return_value=7),
+        ):
+            assert follower.ask(Request.RESYNC) is None
+            await pair.until("it to have failed and got through", lambda: len(compared_from) == 2, 20.0)
+            await pair.until_in_sync()
+            pair.world.machines[1 - pair.leader()].postgres.subscription = None
+            await pair.until("it to follow anew by itself", lambda: len(compared_from) == 3, 20.0)
+            await pair.until_in_sync()
+        assert compared_from == [0, 0, 7]  # the next one is an ordinary one again
 
     simulate(scenario)
