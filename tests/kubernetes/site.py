@@ -81,6 +81,7 @@ class Site:
             await asyncio.gather(*(watch.until_said("listed") for watch in self.watches))
             await self.until_held()
         except BaseException:
+            self._show()
             await self._end()
             raise
         return self
