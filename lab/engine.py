@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,9 @@ def _context() -> str | None:
 def answers(address: str) -> bool:
     """Whether an engine answers there."""
     try:
+        if address.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as first:  # where nobody accepts, docker's client leaves its own open
+                first.connect(address.removeprefix("unix://"))
         with contextlib.closing(docker.DockerClient(base_url=address, timeout=10)) as client:
             return bool(client.ping())
     except (DockerException, OSError):
@@ -87,13 +91,13 @@ def _own() -> Iterator[str]:
         try:
             process = _start(program, folder)
             try:
-                socket = f"unix://{folder}/docker.sock"
-                _until_it_answers(process, socket, folder / "log")
-                _remove_everything(socket)  # of a run that was killed
+                listens = f"unix://{folder}/docker.sock"
+                _until_it_answers(process, listens, folder / "log")
+                _remove_everything(listens)  # of a run that was killed
                 try:
-                    yield socket
+                    yield listens
                 finally:
-                    _remove_everything(socket)
+                    _remove_everything(listens)
             finally:
                 _end(process)
         finally:
