@@ -14,7 +14,7 @@ FIRST ?= 0
 SEED ?=
 SCENARIO ?=
 
-.PHONY: help setup programs chaos soak demo test test-core simulate mutate lint bench proto docs site clean deb pins sbom audit
+.PHONY: help setup programs chaos soak demo test test-core test-pythons simulate mutate lint bench proto docs site clean deb pins sbom audit
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /: /'
@@ -39,6 +39,9 @@ test: programs ## all tests, those on real Postgres and Kine included
 
 test-core: $(READY) ## the tests that need no Postgres
 	@$(BIN)/python -m pytest -n 2 tests/core tests/docs tests/simulation
+
+test-pythons: $(READY) ## the tests that need no Postgres, on each version of Python that is found here; VERSIONS="3.12 3.14"
+	@$(BIN)/python -m lab.pythons $(VERSIONS)
 
 simulate: $(READY) ## random faults in virtual time: SEEDS=1000 MINUTES=10 FIRST=0
 	@$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --minutes $(MINUTES)
