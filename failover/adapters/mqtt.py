@@ -131,7 +131,7 @@ class Broker:
             await self._clock.sleep(retry_s)
 
     async def _session(self) -> None:
-        client = self._client()
+        client = _client(self._settings)
         try:
             async with client:
                 self._arrived()
@@ -170,27 +170,6 @@ class Broker:
                     if any(message.topic.matches(topic) for topic, _ in guest.subscriptions):
                         guest.hear(message.topic.value, payload, retained=message.retain)
 
-    def _client(self) -> aiomqtt.Client:
-        settings = self._settings
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = PACKET_BYTES_MAX
-        return aiomqtt.Client(
-            settings.host,
-            settings.port,
-            identifier=settings.client,
-            username=settings.username,
-            password=_password(settings.password_file),
-            protocol=aiomqtt.ProtocolVersion.V5,
-            will=aiomqtt.Will(settings.will, OFFLINE, 1, retain=True) if settings.will is not None else None,
-            clean_start=True,
-            properties=properties,
-            keepalive=settings.keepalive_s,
-            timeout=settings.answer_s,
-            tls_context=_context(settings.tls),
-            max_queued_incoming_messages=settings.incoming_max,
-            logger=_silent,
-        )
-
     def _arrived(self) -> None:
         if self._error is not None:
             log.info("the broker is there again", broker=self.status().name)
@@ -202,6 +181,39 @@ class Broker:
         if error != self._error:
             log.warning("no connection to the broker", broker=self.status().name, error=error)
         self._error = error
+
+
+async def greet(settings: BrokerSettings) -> None:
+    """Connect once and take leave. Raises PortError with what the broker, or TLS, has against it."""
+    client = _client(settings)
+    try:
+        async with client:
+            pass
+    except (aiomqtt.MqttError, OSError) as error:
+        raise PortError(str(error) or "the connection was closed") from None
+    finally:
+        client._client.disconnect()  # noqa: SLF001 - an attempt that timed out leaves its socket open otherwise
+
+
+def _client(settings: BrokerSettings) -> aiomqtt.Client:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = PACKET_BYTES_MAX
+    return aiomqtt.Client(
+        settings.host,
+        settings.port,
+        identifier=settings.client,
+        username=settings.username,
+        password=_password(settings.password_file),
+        protocol=aiomqtt.ProtocolVersion.V5,
+        will=aiomqtt.Will(settings.will, OFFLINE, 1, retain=True) if settings.will is not None else None,
+        clean_start=True,
+        properties=properties,
+        keepalive=settings.keepalive_s,
+        timeout=settings.answer_s,
+        tls_context=_context(settings.tls),
+        max_queued_incoming_messages=settings.incoming_max,
+        logger=_silent,
+    )
 
 
 def _password(path: Path | None) -> str | None:

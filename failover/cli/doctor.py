@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import struct
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -257,14 +258,23 @@ def _supervisor_pid(settings: Settings) -> int | None:
 
 
 async def _broker(settings: Settings) -> list[Finding]:
-    if settings.mqtt is None:
+    mqtt = settings.mqtt
+    if mqtt is None:
         return []
-    answer = await tcp.knock(*split_endpoint(settings.mqtt.broker), 2.0)
-    found = f"{settings.mqtt.broker} {answer}"
-    remedy = (
-        "start it, open the port, or correct [mqtt] broker: nothing is told to it, and it is no path between the nodes"
-    )
-    return [Finding("MQTT broker", found, None if answer is Answer.OPEN else remedy)]
+    answer = await tcp.knock(*split_endpoint(mqtt.broker), 2.0)
+    if answer is not Answer.OPEN:
+        remedy = "start it, open the port, or correct [mqtt] broker: nothing is told to it, and it is no path between the nodes"
+        return [Finding("MQTT broker", f"{mqtt.broker} {answer}", remedy)]
+    from failover.adapters.mqtt import greet  # noqa: PLC0415 - a library that most nodes do without
+    from failover.parts import connection  # noqa: PLC0415
+
+    try:
+        # A name of its own: a broker closes an older connection of the same client, which would be the supervisor's.
+        await greet(replace(connection(mqtt), client=f"kine-failover-doctor-{secrets.token_hex(6)}"))
+    except PortError as error:
+        remedy = "correct [mqtt] username, password_file and [mqtt.tls], or the broker's users and certificate"
+        return [Finding("MQTT broker", f"{mqtt.broker} does not let this node in: {error}", remedy)]
+    return [Finding("MQTT broker", f"{mqtt.broker} lets this node in")]
 
 
 async def _reach(settings: Settings) -> list[Finding]:
