@@ -69,10 +69,19 @@ def _tried(version: str) -> str | None:
     if _says(python) != version:
         subprocess.run([found, "-m", "venv", "--clear", folder], check=True)
     _say(f"Python {version}: {found}, in {folder}")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f"{ROOT}[dev]"]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--editable",
+        f"{ROOT}[dev]",
+    ]
     if subprocess.run(install, check=False).returncode:
         return "what pyproject.toml names cannot be installed"
-    argv = [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-n", "2", *TESTS]
+    argv: list[str | Path] = [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-n", "2", *TESTS]
     code = subprocess.run(argv, cwd=ROOT, check=False).returncode
     return f"tests failed (exit code {code})" if code else None
 
