@@ -291,6 +291,7 @@ LEADER = (
           stream=_but(Stream.GHOSTS)),
 )
 
+UNHEARD = LOST | {P.UNSURE}  # a pause takes the lease, and with it the patience with which the peer was given up
 PROMOTING = (
     _rule("promote/dead", Role.PROMOTING, D.START_OVER, "no Postgres to promote",
           postgres=Postgres.DOWN),
@@ -301,11 +302,11 @@ PROMOTING = (
     _rule("promote/isolated", Role.PROMOTING, D.START_OVER, "this node is the one that is cut off after all",
           postgres=UP, peer=_but(P.LEADS), isolated=True),
     _rule("promote/paused", Role.PROMOTING, D.START_OVER, "a pause stops a promotion that has not led yet (R18)",
-          postgres=UP, peer=LOST, isolated=False, paused=True),
+          postgres=UP, peer=UNHEARD, isolated=False, paused=True),
     _rule("promote/alone", Role.PROMOTING, D.CARRY_ON, "the plan goes on",
-          postgres=UP, peer=LOST, isolated=False, paused=False),
+          postgres=UP, peer=UNHEARD, isolated=False, paused=False),
     _rule("promote/peer-follows", Role.PROMOTING, D.CARRY_ON, "the plan goes on: nobody else leads",
-          postgres=UP, peer=_but(P.LEADS, *LOST), isolated=False),
+          postgres=UP, peer=_but(P.LEADS, *UNHEARD), isolated=False),
 )
 RESYNCING = (
     _rule("resync/go-on", Role.RESYNCING, D.CARRY_ON, "the plan goes on",

@@ -204,6 +204,7 @@ OTHERS = [
     ("promote/isolated", D.START_OVER, promoting(silent(follower(isolated=True), 2.0))),
     ("promote/isolated", D.START_OVER, promoting(silent(follower(isolated=True), 0.5))),
     ("promote/paused", D.START_OVER, promoting(silent(follower(paused=True), 2.0))),
+    ("promote/paused", D.START_OVER, promoting(silent(follower(paused=True), 0.5))),
     ("promote/alone", D.CARRY_ON, promoting(silent(follower(), 2.0))),
     ("promote/alone", D.CARRY_ON, promoting(silent(follower(paused=True, isolated=True, ordered=True), 2.0))),
     ("promote/peer-follows", D.CARRY_ON, promoting(follower(**WORD_SAID))),

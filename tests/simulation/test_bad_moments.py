@@ -1,0 +1,270 @@
+"""What comes at a bad moment: full disks, pauses, deaths and returns in the middle of what a node is about to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import pytest
+
+from failover.core.model import Kind, Sync
+from failover.core.plans import Step
+from failover.node import loop as node_loop
+from tests.simulation import ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from failover.core.evidence import Cell
+    from failover.core.rules import Rule
+    from failover.node.loop import Node
+    from tests.simulation.conftest import Simulate
+    from tests.simulation.pair import SimPair
+
+
+def living(pair: SimPair, node: int) -> Node:
+    made = pair.nodes[node]
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def decided() -> Iterator[set[str]]:
+    """The names of the rows that a node of this test has come to."""
+    rows: set[str] = set()
+    inner = node_loop.decide  # type: ignore[attr-defined]
+
+    def watched(cell: Cell) -> Rule:
+        rule: Rule = inner(cell)
+        rows.add(rule.name)
+        return rule
+
+    with mock.patch.object(node_loop, "decide", watched):
+        yield rows
+
+
+def once(pair: SimPair, node: int, plan: str, step: Step, act: Callable[[], None]) -> None:
+    """Have something happen before a node's step, the first time that it comes to it."""
+    left = [act]
+
+    def before(acting: int, running: str, next_step: Step) -> None:
+        if (acting, running, next_step) == (node, plan, step) and left:
+            left.pop()()
+
+    pair.before_step = before
+
+
+def test_a_leader_whose_disk_fills_up_gives_leadership_away_when_somebody_can_take_it(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.kill_supervisor(1 - leader)
+        await pair.quiet(0.3)
+        pair.world.machines[leader].disk_full = True
+        await pair.quiet(1.0)
+        assert pair.leads(leader)  # nobody is heard who could lead
+        pair.start(1 - leader)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 20.0)
+        assert {"lead/cramped-alone", "lead/cramped"} <= decided
+        pair.world.machines[leader].disk_full = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def hang(pair: SimPair, node: int, *, hung: bool) -> None:
+    """The supervisor hangs, and so does whatever is synced: a fence of the living Postgres does not come back."""
+    machine = pair.world.machines[node]
+    machine.stalled = machine.disk_stalled = hung
+
+
+async def until_promoting(pair: SimPair, node: int) -> None:
+    await pair.until("it to be about to lead", lambda: pair.role(node) == "promoting", 30.0)
+
+
+def test_a_pause_stops_a_promotion_that_has_not_led_yet(simulate: Simulate, decided: set[str]) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        hang(pair, leader, hung=True)
+        await until_promoting(pair, 1 - leader)
+        pair.press(1 - leader, lambda made: made.pause(20.0))
+        await pair.quiet(15.0)
+        assert "promote/paused" in decided
+        assert not pair.leads(1 - leader)  # R18, though the pause has taken the lease on which the leader was given up
+        hang(pair, leader, hung=False)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_promotion_whose_postgres_dies_begins_anew(simulate: Simulate, decided: set[str]) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        hang(pair, leader, hung=True)
+        await until_promoting(pair, 1 - leader)
+        pair.world.kill_postgres(1 - leader)
+        await pair.quiet(5.0)
+        assert "promote/dead" in decided
+        assert not pair.leads(1 - leader)
+        pair.world.start_postgres(1 - leader)
+        await pair.until("it to lead after all", lambda: pair.leads(1 - leader), 30.0)
+        hang(pair, leader, hung=False)
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_leader_in_sync_that_wakes_beside_a_promotion_makes_way(simulate: Simulate, decided: set[str]) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        hang(pair, leader, hung=True)
+        await until_promoting(pair, 1 - leader)
+        hang(pair, leader, hung=False)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 10.0)
+        assert "lead/successor" in decided  # R15
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_two_sides_that_boot_in_a_pause_wait_for_its_end_with_their_verdict(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        pair.partition()
+        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+        await pair.quiet(2.0)
+        await living(pair, 0).pause(30.0)
+        for node in (0, 1):
+            pair.power_off(node)
+        pair.heal()
+        for node in (0, 1):
+            pair.start(node)
+        await pair.quiet(15.0)
+        assert "start/parted-paused" in decided
+        assert not any("accepts that" in line for line in pair.world.log)  # R18
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_leader_that_is_alone_goes_on_when_its_postgres_is_back(simulate: Simulate, decided: set[str]) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.power_off(1 - leader)
+        await pair.until("it to go alone", lambda: living(pair, leader).memory.sync is not Sync.IN_SYNC, 10.0)
+        pair.world.kill_postgres(leader)
+        await pair.quiet(5.0)
+        assert "lead/dead-unheard" in decided
+        pair.world.start_postgres(leader)
+        await pair.until("it to lead on", lambda: pair.leads(leader), 10.0)
+        pair.start(1 - leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_leader_that_was_fenced_by_one_that_died_over_it_takes_another_term(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        follower = 1 - leader
+        once(pair, follower, "promote", Step.LEAD, lambda: pair.power_off(follower))
+        pair.world.machines[leader].stalled = True
+        await pair.until("the fence", lambda: not pair.world.machines[follower].powered, 30.0)
+        pair.world.machines[leader].stalled = False
+        await pair.until("it to lead again", lambda: pair.leads(leader), 30.0)
+        assert "lead/outranked" in decided  # R19
+        pair.start(follower)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_leader_that_went_alone_fences_the_living_postgres_of_a_dead_supervisor_as_it_boots(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        follower = 1 - leader
+        pair.kill_supervisor(follower)
+        pair.world.machines[follower].postgres.stuck = True
+        await pair.until("it to go alone", lambda: living(pair, leader).memory.sync is not Sync.IN_SYNC, 30.0)
+        pair.kill(leader)
+        pair.start(leader)
+        await pair.until("it to lead on", lambda: pair.leads(leader), 60.0)
+        assert "start/lost-half" in decided
+        pair.world.machines[follower].postgres.stuck = False
+        pair.start(follower)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_promotion_ends_when_a_leader_is_heard_that_has_acknowledged_alone(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        await until_alone(pair, leader)
+        hang(pair, leader, hung=True)
+        await until_promoting(pair, 1 - leader)
+        hang(pair, leader, hung=False)
+        await pair.until("the promotion to end", lambda: "promote/rival" in decided, 5.0)
+        assert "lead/no-successor" in decided
+        pair.world.machines[1 - leader].postgres.stuck = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+async def until_alone(pair: SimPair, leader: int) -> None:
+    """Have the follower apply nothing more, and return when the leader has gone alone over it."""
+    pair.world.machines[1 - leader].postgres.stuck = True
+    await pair.until(
+        "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
+    )
+    await pair.quiet(1.0)
+
+
+def test_a_follower_whose_leader_dies_while_it_copies_looks_again_at_what_is_there(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        follower = 1 - leader
+        pair.power_off(follower)
+        pair.new_disk(follower)
+        once(pair, follower, "rejoin", Step.COPY, lambda: pair.world.later(0.03, pair.kill, leader))
+        with mock.patch.object(ports, "COPY_S", 20.0):
+            pair.start(follower)
+            await pair.quiet(25.0)
+        assert "resync/no-leader" in decided
+        assert not pair.leads(follower)  # I6
+        pair.start(leader)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_leader_that_is_cut_off_from_everything_steps_down_where_the_policy_says_so(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        made = living(pair, leader)
+        made.settings = replace(made.settings, policy=replace(made.settings.policy, step_down_when_isolated=True))
+        pair.partition()
+        pair.world.machines[leader].isolated = True
+        await pair.quiet(10.0)
+        assert "lead/cut-off" in decided
+        assert not pair.leads(leader)
+        assert pair.leads(1 - leader)
+        pair.world.machines[leader].isolated = False
+        pair.heal()
+        await pair.verify(split=True)
+
+    simulate(scenario)
