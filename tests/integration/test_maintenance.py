@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -117,3 +118,33 @@ def leads(node: NodeProcesses) -> Callable[[Sequence[dict[str, Any] | None]], bo
 def says(node: NodeProcesses, what: str, *values: str) -> Callable[[Sequence[dict[str, Any] | None]], bool]:
     """Return the condition that this node's status has one of these values there."""
     return lambda both: (both[node.number] or {}).get(what) in values
+
+
+async def test_a_new_log_level_is_taken_without_a_restart(running_pair: Start) -> None:
+    async with running_pair(extra={"log": 'level = "error"\nformat = "json"'}) as (pair, clients):
+        node = pair.nodes[1]
+        running = node.supervisor_pid
+        assert running is not None
+        text = node.config.read_text(encoding="utf-8")
+        assert logged(node) == set()
+        node.config.write_text(text.replace('level = "error"', 'level = "info"'), encoding="utf-8")
+        os.kill(running, signal.SIGHUP)
+        await pair.until("a word of the signal's", lambda _: "reloaded" in logged(node))
+        await asyncio.to_thread(node.command, "switchover", "--to", str(1 - (await pair.leader()).number), "--yes")
+        await pair.until("a word of the switchover", lambda _: "plan" in logged(node))
+        node.config.write_text(text, encoding="utf-8")
+        told = await asyncio.to_thread(node.command, "reload")
+        assert "restart" not in told.stdout
+        await pair.until_in_sync()
+        node.log.write_bytes(b"")
+        await asyncio.to_thread(node.command, "switchover", "--to", str(1 - (await pair.leader()).number), "--yes")
+        await pair.until_in_sync()
+        await clients.verify()
+        assert logged(node) == set()
+        assert node.supervisor_pid == running
+
+
+def logged(node: NodeProcesses) -> set[str]:
+    """What the lines of a node's log that are no errors say."""
+    lines = [json.loads(line) for line in node.log.read_text(encoding="utf-8").splitlines()]
+    return {line["event"] for line in lines if line["level"] != "error"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import psycopg
 
+from failover.adapters import canary_rows
 from tests.conftest import calm
 
 if TYPE_CHECKING:
@@ -183,3 +184,25 @@ async def test_a_drill_is_refused_where_it_would_be_a_risk(running_pair: Start) 
         assert code == 3
         assert not (leader.state_dir / "drill.json").exists()
         assert not (follower.state_dir / "drill.json").exists()
+
+
+async def test_the_canaries_rows_stay_few(running_pair: Start) -> None:
+    """Nobody compacts here."""
+    async with running_pair(**calm(kine="watch_canary_s = 0.05")) as (pair, clients):
+        leader = await pair.leader()
+        flights: dict[str, set[int]] = {name: set() for name in canary_rows.NAMES}
+        most = 0
+        async with asyncio.timeout(60.0):  # a bound on a hang
+            while min(map(len, flights.values())) < 3 * canary_rows.KEPT:
+                rows = await asyncio.to_thread(leader.rows)
+                for name, seen in flights.items():
+                    there = [row[0] for row in rows if row[1] == name]
+                    seen.update(there)
+                    most = max(most, len(there))
+        assert canary_rows.KEPT <= most <= canary_rows.KEPT + 2 * canary_rows.EVERY_FLIGHTS
+        for node in pair.nodes:  # without the canaries it gets quiet enough for both tables to be compared
+            node.stop_supervisor()
+            text = node.config.read_text(encoding="utf-8")
+            node.config.write_text(text.replace("watch_canary_s = 0.05", "watch_canary_s = 0"), encoding="utf-8")
+            node.start_supervisor()
+        await clients.verify()
