@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import secrets
 import shutil
 import socket
@@ -91,13 +92,7 @@ def _folders(settings: Settings) -> list[Finding]:
     for folder in (settings.node.state_dir, settings.node.run_dir):
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         if not os.access(nearest, os.W_OK):
-            found.append(
-                Finding(
-                    "folder",
-                    f"{folder} cannot be written",
-                    f"make it, owned by {os.getlogin() if os.isatty(0) else 'this user'}",
-                )
-            )
+            found.append(Finding("folder", f"{folder} cannot be written", f"make it, owned by {_who()}"))
             continue
         free = shutil.disk_usage(nearest).free >> 20
         low = free < settings.probes.free_min_mib
@@ -107,6 +102,14 @@ def _folders(settings: Settings) -> list[Finding]:
             )
         )
     return found
+
+
+def _who() -> str:
+    """Return whose rights this process has; not who logged in, which sudo hides and a container does not know."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 def _hooks(settings: Settings) -> list[Finding]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
+import pwd
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -31,11 +33,14 @@ def port() -> Iterator[int]:
     reserved.release()
 
 
-def found(folder: Path, what: str, sections: str, *, with_rights: Sequence[str] = ()) -> list[str]:
+def found(
+    folder: Path, what: str, sections: str, *,
+    with_rights: Sequence[str] = (), text: str = GOOD, stdin: IO[bytes] | None = None,
+) -> list[str]:  # fmt: skip
     """Return what the command says of `what`, each finding with its remedy."""
-    file = write(folder, GOOD + sections)
+    file = write(folder, text + sections)
     argv = [*with_rights, sys.executable, "-m", "failover.cli.main", "doctor", "--config", str(file)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, stdin=stdin)
     assert done.returncode == 1, done.stderr  # no Postgres runs here
     findings = done.stdout.replace("\n    ", " -> ").splitlines()
     return [one for one in findings if one.partition(":")[0][4:] == what]
@@ -79,6 +84,24 @@ def test_a_virtual_ip_needs_capabilities(tmp_path: Path) -> None:
         only_one = found(tmp_path, "virtual IP", section, with_rights=["setpriv", "--bounding-set", "-net_raw"])
         assert "lacks CAP_NET_RAW -> " in only_one[0]
         assert found(tmp_path, "virtual IP", section)[0].startswith("ok  virtual IP: ")
+
+
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    # Root may write everywhere, unless it gives that up.
+    without = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    node = f'[node]\ncluster = "shop"\nnumber = 0\nstate_dir = "{closed}/state"\nrun_dir = "{tmp_path}/run"\n'
+    terminal, other_end = pty.openpty()  # as a person has one; in a container nobody has logged in there
+    try:
+        with open(other_end, "rb", buffering=0) as stdin:  # noqa: PTH123 - a descriptor
+            text = GOOD.replace(GOOD[: GOOD.index("[link]")], node)
+            said = found(tmp_path, "folder", "", with_rights=without, text=text, stdin=stdin)
+    finally:
+        os.close(terminal)
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    assert said[0] == f"BAD folder: {closed}/state cannot be written -> make it, owned by {who}"
+    assert said[1].startswith(f"ok  folder: {tmp_path}/run, ")
 
 
 @needs_mosquitto
