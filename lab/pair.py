@@ -57,11 +57,11 @@ class NodeProcesses(NodeView):
             raise RuntimeError(f"{' '.join(arguments)} on node {self.number}: {done.stderr}{done.stdout}")
         return done
 
-    def start_supervisor(self) -> None:
-        """Start `kine-failover run`."""
+    def start_supervisor(self, *under: str) -> None:
+        """Start `kine-failover run`, as what the command `under` starts where one is given."""
         with self.log.open("ab") as log:
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-m", "failover.supervisor", "--config", str(self.config)],
+                [*under, sys.executable, "-m", "failover.supervisor", "--config", str(self.config)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,15 @@ async def test_the_address_follows_the_leader(running_pair: Start) -> None:
         leader = await pair.leader()
         await pair.until("the leader to have it again", lambda both: held(both, leader.number))
         await clients.verify()
+        doctor = await asyncio.to_thread(leader.command, "doctor", check=False)
+        assert "ok  virtual IP: the supervisor may set addresses" in doctor.stdout
+        # The rights that count are the supervisor's, whatever those who ask may.
+        follower = pair.other(leader)
+        follower.stop_supervisor()
+        follower.start_supervisor("setpriv", "--bounding-set", "-net_admin,-net_raw")
+        await pair.until_in_sync()
+        doctor = await asyncio.to_thread(follower.command, "doctor", check=False)
+        assert "BAD virtual IP: the supervisor lacks CAP_NET_ADMIN and CAP_NET_RAW" in doctor.stdout
 
 
 def held(both: Any, leader: int) -> bool:
