@@ -14,7 +14,6 @@ from failover.core.rules import RULES
 NOT_BOUND = frozenset(
     {
         "follow/another-history",
-        "follow/broken",
         "follow/leader-cannot",
         "follow/leader-unknown",
         "follow/lost-unfit",
@@ -27,7 +26,6 @@ NOT_BOUND = frozenset(
         "lead/rival-none-dead",
         "lead/rival-none-outranked",
         "lead/rival-parted-dead",
-        "lead/unanswered",
         "promote/go-on",
         "start/ahead",
         "start/ahead-outranked",
@@ -38,7 +36,6 @@ NOT_BOUND = frozenset(
         "start/equal-outranked",
         "start/equal-took-back",
         "start/leader-streams-unfit",
-        "start/leader-unknown",
         "start/lost-outranked",
     }
 )
