@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from failover.core.evidence import LOST, Peer
 from failover.core.model import DataState, Role
-from failover.core.plans import Step
+from failover.core.plans import PROMOTE, Step
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,6 +31,7 @@ class Invariants:
     terms: list[int] = field(default_factory=lambda: [-1, -1])  # the highest durable one of each node
     accepted: list[Verdict | None] = field(default_factory=lambda: [None, None])
     under_way: dict[int, tuple[asyncio.Task[None], int]] = field(default_factory=dict)
+    began_paused: list[bool] = field(default_factory=lambda: [False, False])  # each node's newest promotion
 
     # ---- at every moment ---------------------------------------------------------------------------------------
 
@@ -95,10 +96,16 @@ class Invariants:
         return None
 
     def i10_a_paused_pair_changes_no_role(self, node: int, made: Node, step: Step) -> str | None:
-        if step not in LEADING or made.memory.ordered or made.memory.role is not Role.PROMOTING or made.cell is None:
+        if made.memory.role is not Role.PROMOTING or made.cell is None:
             return None
-        told = made.cell.peer in LOST or made.cell.peer is Peer.HANDS_OVER
-        if told and made.observe().paused:
+        paused = made.observe().paused
+        if step is PROMOTE.steps[0]:
+            self.began_paused[node] = paused
+        if step not in LEADING or made.memory.ordered:
+            return None
+        # A word that was given before the pause arrives: the one that gave it leads no more, and nobody would.
+        told = made.cell.peer is Peer.HANDS_OVER and self.began_paused[node]
+        if told or (made.cell.peer in LOST and paused):
             return f"node {node} takes leadership in a pause"
         return None
 

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from failover.core.model import Kind, Sync
+from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.node import loop as node_loop
 from tests.simulation import ports
@@ -94,6 +95,22 @@ def test_a_pause_stops_a_promotion_that_has_not_led_yet(simulate: Simulate, deci
         assert "promote/paused" in decided
         assert not pair.leads(1 - leader)  # R18, though the pause has taken the lease on which the leader was given up
         hang(pair, leader, hung=False)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_leadership_that_is_being_handed_over_as_a_pause_comes_arrives(simulate: Simulate) -> None:
+    """Found by seed 1963: the one that gave it away leads no more, so nobody would for as long as the pause lasts."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        once(
+            pair, 1 - leader, "promote", Step.FREEZE_KINE, lambda: pair.press(leader, lambda made: made.pause(600.0))
+        )  # fmt: skip
+        assert living(pair, leader).ask(Request.SWITCHOVER) is None
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 2.0)
+        await living(pair, leader).pause(0.0)
         await pair.verify()
 
     simulate(scenario)
