@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import queue
 import threading
 from collections import deque
@@ -22,6 +23,11 @@ log = structlog.get_logger()
 EVENTS_KEPT = 1000  # in memory
 BYTES_A_FILE = 4 << 20  # two files are kept
 BYTES_AN_EVENT = 16 << 10  # a longer one loses its evidence
+LEVELS = {
+    "plan_failed": logging.WARNING, "split": logging.WARNING, "slot_dropped": logging.WARNING,
+    "differs": logging.ERROR,
+}  # fmt: skip
+LEFT_OUT = ("id", "at_us", "kind")  # of a line in the log, which has its own
 WAITING_MAX = 10_000  # events on their way to a disk that stalls
 
 
@@ -41,7 +47,7 @@ class HistoryFile:
         self._writer.start()
 
     def append(self, kind: str, message: str, **evidence: object) -> None:
-        """Add an event; its id is the one before it plus one, over restarts too."""
+        """Add an event, and log it; its id is the one before it plus one, over restarts too."""
         self._last += 1
         event: dict[str, object] = {
             "id": self._last, "at_us": self._clock.wall_us(), "kind": kind, "message": message,
@@ -54,6 +60,7 @@ class HistoryFile:
         self._events.append(event)
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(line.encode() + b"\n")
+        log.log(LEVELS.get(kind, logging.INFO), kind, **{name: event[name] for name in event if name not in LEFT_OUT})
         told, self._more = self._more, asyncio.Event()
         told.set()
 

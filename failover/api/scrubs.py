@@ -118,7 +118,6 @@ class Scrubs:
         if not report.different:
             history.append("scrubbed", f"leader and follower hold the same {report.rows} rows", seconds=report.seconds)
             return
-        log.error("leader and follower differ", rows=report.different)
         history.append(
             "differs", f"{report.different} rows differ between leader and follower; {REMEDY}",
             missing=report.missing[:NAMED_MAX], extra=report.extra[:NAMED_MAX], changed=report.changed[:NAMED_MAX],

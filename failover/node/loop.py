@@ -391,6 +391,8 @@ class Node:
                 self._become(Role.FOLLOWER, rule.why)
             case Decision.HALT:
                 self.memory.halted = f"{rule.why}; see `kine-failover doctor`"
+                if self.memory.role is not Role.HALTED:
+                    log.error("halts", why=self.memory.halted)
                 self._become(Role.HALTED, rule.why)
             case Decision.SUSPEND:
                 if not self.ports.kine.status().frozen:
@@ -432,7 +434,6 @@ class Node:
     def _become(self, role: Role, why: str) -> None:
         if self.memory.role is role:
             return
-        log.info("role", before=str(self.memory.role), now=str(role), why=why)
         before = str(self.memory.role)
         self.ports.history.append("role", f"{before} -> {role}: {why}", before=before, now=str(role))
         self.memory.role = role
@@ -445,7 +446,6 @@ class Node:
     # ---- executing ---------------------------------------------------------------------------------------------
 
     def _start(self, plan: Plan, decision: Decision, errand: Errand) -> None:
-        log.info("plan", plan=plan.name, rule=errand.rule, why=errand.why)
         told = evidence(self.observe(), self.cell) if self.cell is not None else {}
         self.ports.history.append("plan", f"{plan.name}: {errand.why}", rule=errand.rule, **told)
         if plan is plans.PROMOTE and self.cell is not None and self.memory.heard is not None:
@@ -504,7 +504,6 @@ class Node:
         self.say()
 
     async def _fail(self, plan: Plan, errand: Errand, error: str) -> None:
-        log.warning("plan failed", plan=plan.name, step=self.step, error=error)
         self.memory.timings.failures[plan.name] += 1
         self.ports.history.append("plan_failed", f"{self.step}: {error}", rule=errand.rule)
         self._back_off(errand.rule)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,18 @@ def test_history_survives_a_restart_and_a_torn_line(tmp_path: Path) -> None:
     again = HistoryFile(path, SystemClock())
     assert [event["message"] for event in again.newest(10)] == ["leads"]
     again.close()
+
+
+def test_each_event_is_a_line_in_the_log_by_its_weight(tmp_path: Path) -> None:
+    history = HistoryFile(tmp_path / "history.jsonl", SystemClock())
+    with structlog.testing.capture_logs() as lines:
+        history.append("leads", "leads in term 4", term=4, rule=None)
+        history.append("differs", "3 rows differ")
+    history.close()
+    assert lines == [
+        {"event": "leads", "log_level": "info", "message": "leads in term 4", "term": 4},
+        {"event": "differs", "log_level": "error", "message": "3 rows differ"},
+    ]
 
 
 def test_history_is_bounded_on_disk_and_in_memory(tmp_path: Path) -> None:
