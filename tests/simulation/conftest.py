@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
+from failover.node import loop as node_loop
 from tests.simulation.__main__ import quiet
 from tests.simulation.play import Run, play
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from failover.core.evidence import Cell
+    from failover.core.rules import Rule
     from tests.simulation.pair import SimPair
 
     Scenario = Callable[[SimPair], Awaitable[None]]
@@ -34,6 +38,21 @@ def simulate() -> Simulate:
         judge(play(scenario, seed), seed)
 
     return simulated
+
+
+@pytest.fixture
+def decided() -> Iterator[set[str]]:
+    """The names of the rows that a node of this test has come to."""
+    rows: set[str] = set()
+    inner = node_loop.decide  # type: ignore[attr-defined]
+
+    def watched(cell: Cell) -> Rule:
+        rule: Rule = inner(cell)
+        rows.add(rule.name)
+        return rule
+
+    with mock.patch.object(node_loop, "decide", watched):
+        yield rows
 
 
 def judge(run: Run, seed: int) -> None:

@@ -6,54 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest import mock
 
-import pytest
-
-from failover.core.model import Kind, Sync
+from failover.core.model import Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
-from failover.node import loop as node_loop
 from tests.simulation import ports
+from tests.simulation.moments import hang, living, once, until_alone, until_promoting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from failover.core.evidence import Cell
-    from failover.core.rules import Rule
-    from failover.node.loop import Node
     from tests.simulation.conftest import Simulate
     from tests.simulation.pair import SimPair
-
-
-def living(pair: SimPair, node: int) -> Node:
-    made = pair.nodes[node]
-    assert made is not None
-    return made
-
-
-@pytest.fixture
-def decided() -> Iterator[set[str]]:
-    """The names of the rows that a node of this test has come to."""
-    rows: set[str] = set()
-    inner = node_loop.decide  # type: ignore[attr-defined]
-
-    def watched(cell: Cell) -> Rule:
-        rule: Rule = inner(cell)
-        rows.add(rule.name)
-        return rule
-
-    with mock.patch.object(node_loop, "decide", watched):
-        yield rows
-
-
-def once(pair: SimPair, node: int, plan: str, step: Step, act: Callable[[], None]) -> None:
-    """Have something happen before a node's step, the first time that it comes to it."""
-    left = [act]
-
-    def before(acting: int, running: str, next_step: Step) -> None:
-        if (acting, running, next_step) == (node, plan, step) and left:
-            left.pop()()
-
-    pair.before_step = before
 
 
 def test_a_leader_whose_disk_fills_up_gives_leadership_away_when_somebody_can_take_it(
@@ -73,16 +34,6 @@ def test_a_leader_whose_disk_fills_up_gives_leadership_away_when_somebody_can_ta
         await pair.verify()
 
     simulate(scenario)
-
-
-def hang(pair: SimPair, node: int, *, hung: bool) -> None:
-    """The supervisor hangs, and so does whatever is synced: a fence of the living Postgres does not come back."""
-    machine = pair.world.machines[node]
-    machine.stalled = machine.disk_stalled = hung
-
-
-async def until_promoting(pair: SimPair, node: int) -> None:
-    await pair.until("it to be about to lead", lambda: pair.role(node) == "promoting", 30.0)
 
 
 def test_a_pause_stops_a_promotion_that_has_not_led_yet(simulate: Simulate, decided: set[str]) -> None:
@@ -236,15 +187,6 @@ def test_a_promotion_ends_when_a_leader_is_heard_that_has_acknowledged_alone(
         await pair.verify()
 
     simulate(scenario)
-
-
-async def until_alone(pair: SimPair, leader: int) -> None:
-    """Have the follower apply nothing more, and return when the leader has gone alone over it."""
-    pair.world.machines[1 - leader].postgres.stuck = True
-    await pair.until(
-        "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
-    )
-    await pair.quiet(1.0)
 
 
 def test_a_follower_whose_leader_dies_while_it_copies_looks_again_at_what_is_there(

@@ -1,0 +1,50 @@
+"""Moments that scenarios wait for or make: just before a step, while a node hangs, once a leader has gone alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from failover.core.model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failover.core.plans import Step
+    from failover.node.loop import Node
+    from tests.simulation.pair import SimPair
+
+
+def living(pair: SimPair, node: int) -> Node:
+    made = pair.nodes[node]
+    assert made is not None
+    return made
+
+
+def once(pair: SimPair, node: int, plan: str, step: Step, act: Callable[[], None]) -> None:
+    """Have something happen before a node's step, the first time that it comes to it."""
+    left = [act]
+
+    def before(acting: int, running: str, next_step: Step) -> None:
+        if (acting, running, next_step) == (node, plan, step) and left:
+            left.pop()()
+
+    pair.before_step = before
+
+
+def hang(pair: SimPair, node: int, *, hung: bool) -> None:
+    """The supervisor hangs, and so does whatever is synced: a fence of the living Postgres does not come back."""
+    machine = pair.world.machines[node]
+    machine.stalled = machine.disk_stalled = hung
+
+
+async def until_promoting(pair: SimPair, node: int) -> None:
+    await pair.until("it to be about to lead", lambda: pair.role(node) == "promoting", 30.0)
+
+
+async def until_alone(pair: SimPair, leader: int) -> None:
+    """Have the follower apply nothing more, and return when the leader has gone alone over it."""
+    pair.world.machines[1 - leader].postgres.stuck = True
+    await pair.until(
+        "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
+    )
+    await pair.quiet(1.0)
