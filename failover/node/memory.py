@@ -190,8 +190,8 @@ class Memory:
             self.clock = best(tuple(self.samples))
         echoed_s = sent[0] if sent is not None and sent[2] else None
         self.heard = Heard(heartbeat, now_s, echoed_s, heartbeat.echo_boot == self.boot)
-        if heartbeat.lineage:
-            self.peer_lineage = heartbeat.lineage
+        if heartbeat.lineage or (heartbeat.postgres_ok and not heartbeat.head):
+            self.peer_lineage = heartbeat.lineage  # a database that answers and is empty has none any more
         elif heartbeat.head == self.head and self.postgres is not None:
             self.peer_lineage = self.postgres.lineage
         if heartbeat.role in (Role.LEADER, Role.PROMOTING) and heartbeat.postgres_ok:

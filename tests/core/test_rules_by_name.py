@@ -301,6 +301,17 @@ def test_r08_within_the_uncertainty_the_node_that_led_before_goes_on() -> None:
     assert decided(first, second, ClockOffset(0, 499)) == (1, Choice.LATEST_CHANGE)
 
 
+def test_r01_a_peer_whose_database_answers_and_is_empty_has_no_history_any_more() -> None:
+    memory = Memory(Durable("shop", 1, "id-1"), "run", 0.0)
+    memory.postgres = status(WENT_ALONE)
+    memory.hear(beat(0, Role.LEADER, WENT_ALONE, seq=1), 0.1, 100, LAN, Mode.ZERO_LOSS)
+    assert memory.peer_lineage == WENT_ALONE
+    memory.hear(beat(0, Role.STARTING, (), seq=2, postgres_ok=False), 0.2, 200, LAN, Mode.ZERO_LOSS)
+    assert memory.peer_lineage == WENT_ALONE  # it has not looked yet
+    memory.hear(beat(0, Role.STARTING, (), seq=3), 0.3, 300, LAN, Mode.ZERO_LOSS)
+    assert len(memory.peer_lineage) == 0
+
+
 def test_r08_what_was_measured_before_a_clock_was_set_is_forgotten() -> None:
     memory = Memory(Durable("shop", 1, "id-1"), "run", 0.0)
     memory.remember_sent(1, 0.0, 0, follows=True)

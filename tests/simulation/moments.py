@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from failover.core.model import Kind
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from failover.core.plans import Step
     from failover.node.loop import Node
     from tests.simulation.pair import SimPair
+    from tests.simulation.world import Postgres
 
 
 def living(pair: SimPair, node: int) -> Node:
@@ -48,3 +50,19 @@ async def until_alone(pair: SimPair, leader: int) -> None:
         "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
     )
     await pair.quiet(1.0)
+
+
+def disk_as_it_is(pair: SimPair, node: int) -> Postgres:
+    """Return a copy of what the node's Postgres has on its disk, to be put back later."""
+    own = pair.world.machines[node].postgres
+    return replace(
+        own, up=False, streaming=None, rows=dict(own.rows), wal=list(own.wal), slots=dict(own.slots),
+        subscription=replace(own.subscription) if own.subscription is not None else None,
+        sessions={}, inserting=set(), lost=[],
+    )  # fmt: skip
+
+
+def put_disk_back(pair: SimPair, node: int, disk: Postgres) -> None:
+    """Give a machine without power another disk than it had."""
+    assert not pair.world.machines[node].powered
+    pair.world.machines[node].postgres = replace(disk, runs=pair.world.machines[node].postgres.runs)
