@@ -374,11 +374,14 @@ class Steps:
         memory.progress, memory.doubted = None, False
         memory.timings.rejoins[report.kind].took(report.seconds)
         memory.lease = memory.lease.renounce()
+        # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13). Noted before
+        # anything else can fail: once the copy is made, no later one finds those rows.
+        if report.only_here and led:
+            memory.ghosts_under = leader.head
         await self._look()
         await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)
         memory.hand_over = None
-        # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13).
-        memory.ghosts_under = memory.head if report.only_here and led else None
+        memory.ghosts_under = memory.head if memory.ghosts_under == leader.head else None
         if acceptance is not None:
             self.ports.history.append(
                 "healed", "the split is over: the other node has won it", winner=acceptance.verdict.winner

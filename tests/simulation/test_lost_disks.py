@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from failover.core.model import Kind
 from failover.core.observation import Request
 from failover.core.plans import Step
+from tests.simulation import ports
 from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.conftest import Simulate
     from tests.simulation.pair import SimPair
     from tests.simulation.world import Postgres
@@ -166,6 +171,37 @@ def test_a_leader_whose_postgres_hung_makes_way_for_one_that_has_less_when_it_wa
         pair.start(first)
         pair.muted = set()
         await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after_its_copy(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    """Found by seed 2490: the word of it was lost with the rest of the plan, and a client believed in ghosts for ever."""
+    copies: list[int] = []
+    rejoin = ports.SimRejoin.rejoin
+
+    async def hangs_then(
+        self: ports.SimRejoin, order: RejoinOrder, progress: Callable[[Progress], None]
+    ) -> RejoinReport:
+        report = await rejoin(self, order, progress)
+        copies.append(report.only_here)
+        self.machine.postgres.hung = len(copies) == 1
+        return report
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.partition()
+        await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
+        pair.heal()
+        with mock.patch.object(ports.SimRejoin, "rejoin", hangs_then):
+            await pair.until("the copy", lambda: bool(copies), 10.0)
+            assert copies[0] > 0  # clients had given up waiting, and others have seen what they wrote
+            await pair.quiet(3.0)
+            pair.world.machines[leader].postgres.hung = False
+            await pair.until("a late fence", lambda: "lead/ghosts" in decided, 10.0)
+        await pair.verify()
 
     simulate(scenario)
 
