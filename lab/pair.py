@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -197,35 +196,35 @@ class Pair(TwoNodes[NodeProcesses]):
 class Reservation:
     """Ports of loopback that nobody uses, and that no other pair takes: pairs run side by side, and their nodes restart.
 
-    They lie below the ephemeral range, so that no client takes them. A lock on a file a port is held as long.
+    They lie below the ephemeral range, so that no client takes them. A socket in the abstract namespace that has the port's
+    name is held as long: like the port it belongs to the network namespace, whoever asks and whatever folders he sees.
     """
 
     def __init__(self, count: int) -> None:
-        folder = Path(tempfile.gettempdir()) / f"kine-failover-ports-{os.geteuid()}"
-        folder.mkdir(exist_ok=True)
         self.ports: list[int] = []
-        self._locks: list[int] = []
+        self._names: list[socket.socket] = []
         for port in range(20000, 32000):
             if len(self.ports) == count:
                 return
-            lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600)
-            if _locked(lock) and _free(port):
+            name = socket.socket(socket.AF_UNIX)
+            if _bound(name, f"\0kine-failover-port-{port}") and _free(port):
                 self.ports.append(port)
-                self._locks.append(lock)
+                self._names.append(name)
             else:
-                os.close(lock)
+                name.close()
+        self.release()
         raise RuntimeError("no free ports between 20000 and 32000")
 
     def release(self) -> None:
         """Give them back."""
-        while self._locks:
-            os.close(self._locks.pop())
+        while self._names:
+            self._names.pop().close()
 
 
-def _locked(lock: int) -> bool:
+def _bound(one: socket.socket, address: str) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        one.bind(address)
+    except OSError:
         return False
     return True
 
