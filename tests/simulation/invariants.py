@@ -31,7 +31,7 @@ class Invariants:
     terms: list[int] = field(default_factory=lambda: [-1, -1])  # the highest durable one of each node
     accepted: list[Verdict | None] = field(default_factory=lambda: [None, None])
     under_way: dict[int, tuple[asyncio.Task[None], int]] = field(default_factory=dict)
-    began_paused: list[bool] = field(default_factory=lambda: [False, False])  # each node's newest promotion
+    began_paused: list[bool] = field(default_factory=lambda: [False, False])  # each one's newest promotion
 
     # ---- at every moment ---------------------------------------------------------------------------------------
 
@@ -100,7 +100,8 @@ class Invariants:
             return None
         paused = made.observe().paused
         if step is PROMOTE.steps[0]:
-            self.began_paused[node] = paused
+            # Who starts and hears nobody lead takes leadership in a pause too: nobody else would.
+            self.began_paused[node] = paused and made.rule is not None and made.rule.role is Role.FOLLOWER
         if step not in LEADING or made.memory.ordered:
             return None
         # A word that was given before the pause arrives: the one that gave it leads no more, and nobody would.
