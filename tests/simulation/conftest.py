@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import pytest
 
-from failover.node import loop as node_loop
 from tests.simulation.__main__ import quiet
-from tests.simulation.play import Run, play
+from tests.simulation.play import Run, play, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from failover.core.evidence import Cell
-    from failover.core.rules import Rule
     from tests.simulation.pair import SimPair
 
     Scenario = Callable[[SimPair], Awaitable[None]]
@@ -44,14 +40,7 @@ def simulate() -> Simulate:
 def decided() -> Iterator[set[str]]:
     """The names of the rows that a node of this test has come to."""
     rows: set[str] = set()
-    inner = node_loop.decide  # type: ignore[attr-defined]
-
-    def watched(cell: Cell) -> Rule:
-        rule: Rule = inner(cell)
-        rows.add(rule.name)
-        return rule
-
-    with mock.patch.object(node_loop, "decide", watched):
+    with recorded(rows):
         yield rows
 
 

@@ -39,6 +39,13 @@ def hang(pair: SimPair, node: int, *, hung: bool) -> None:
     machine.stalled = machine.disk_stalled = hung
 
 
+async def until_split(pair: SimPair) -> None:
+    """Cut the network, and return when both have led and acknowledged alone for a while."""
+    pair.partition()
+    await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
+    await pair.quiet(2.0)
+
+
 async def until_promoting(pair: SimPair, node: int) -> None:
     await pair.until("it to be about to lead", lambda: pair.role(node) == "promoting", 30.0)
 

@@ -89,7 +89,7 @@ def play(scenario: Scenario, seed: int = 1, *, planted: bool = False) -> Run:
             run.log = pair.world.log
             await pair.end()
 
-    with _recorded(run.reached):
+    with recorded(run.reached):
         try:
             virtual_loop.run(main())
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the result
@@ -100,7 +100,8 @@ def play(scenario: Scenario, seed: int = 1, *, planted: bool = False) -> Run:
 
 
 @contextmanager
-def _recorded(reached: set[str]) -> Iterator[None]:
+def recorded(reached: set[str]) -> Iterator[None]:
+    """Add the rows and the evidence that a node comes to while the context is open."""
     inner = node_loop.decide  # type: ignore[attr-defined] # which a test may have replaced
 
     def watched(cell: Cell) -> Rule:

@@ -10,7 +10,7 @@ from failover.core.model import Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
 from tests.simulation import ports
-from tests.simulation.moments import hang, living, once, until_alone, until_promoting
+from tests.simulation.moments import hang, living, once, until_alone, until_promoting, until_split
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Simulate
@@ -101,9 +101,7 @@ def test_two_sides_that_boot_in_a_pause_wait_for_its_end_with_their_verdict(
     simulate: Simulate, decided: set[str]
 ) -> None:
     async def scenario(pair: SimPair) -> None:
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2.0)
+        await until_split(pair)
         await living(pair, 0).pause(30.0)
         for node in (0, 1):
             pair.power_off(node)

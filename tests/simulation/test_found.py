@@ -17,6 +17,7 @@ from failover.core.rules import Decision, decide
 from failover.node import senses
 from failover.node.steps import MARGIN_MAX
 from failover.ports import PortError
+from tests.simulation.moments import until_split
 from tests.simulation.pair import Acked
 from tests.simulation.play import play, play_seed
 from tests.simulation.ports import HUNG_S
@@ -112,9 +113,7 @@ def test_the_winner_absorbs_only_what_is_fenced_and_archived(simulate: Simulate)
                     pair.failures.append("the loser has not fenced and archived (R7)")
 
         pair.before_step = before
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2)
+        await until_split(pair)
         pair.heal()
         await pair.verify(split=True)
 
@@ -131,9 +130,7 @@ def test_an_accepted_verdict_outlives_a_crash(simulate: Simulate) -> None:
                 pair.kill_supervisor(node)
 
         pair.before_step = before
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2)
+        await until_split(pair)
         pair.heal()
         await pair.until("one to accept", lambda: bool(accepted), 10.0)
         loser = accepted[0]

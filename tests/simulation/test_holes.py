@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from failover.core.model import Kind, Role
 from failover.core.observation import Request
+from tests.simulation.moments import until_split
 from tests.simulation.world import Change
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def test_h2_in_sync_is_a_lease(simulate: Simulate) -> None:
 def test_h3_one_verdict_and_it_stands(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
         pair.world.machines[1].wall_offset_s = 90.0  # clocks that disagree by far
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2)
+        await until_split(pair)
         pair.heal()
         await pair.verify(split=True)
         assert sum("accepts that" in line for line in pair.world.log) == 1

@@ -9,7 +9,7 @@ from failover.core.model import Kind
 from failover.core.observation import Request
 from failover.core.plans import Step
 from tests.simulation import ports
-from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back
+from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back, until_split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,7 @@ def test_a_side_that_has_accepted_its_loss_never_leads_when_the_winner_has_lost_
                 died.append(1 - acting)
                 pair.power_off(1 - acting)
 
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2.0)
+        await until_split(pair)
         pair.before_step = winner_dies
         pair.heal()
         await pair.until("one to accept its loss", lambda: bool(died), 20.0)
@@ -56,9 +54,7 @@ def test_a_loser_that_dies_between_its_copy_and_the_note_of_it_copies_again(
     simulate: Simulate, decided: set[str]
 ) -> None:
     async def scenario(pair: SimPair) -> None:
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2.0)
+        await until_split(pair)
         pair.heal()
         machines = pair.world.machines
 

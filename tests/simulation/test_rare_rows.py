@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from failover.core.observation import Request
 from failover.core.plans import Step
-from tests.simulation.moments import hang, living, once, until_alone, until_promoting
+from tests.simulation.moments import hang, living, once, until_alone, until_promoting, until_split
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Simulate
@@ -246,9 +246,7 @@ def test_a_side_of_a_split_that_loses_its_postgres_beside_the_other_stops_its_ki
     simulate: Simulate, decided: set[str]
 ) -> None:
     async def scenario(pair: SimPair) -> None:
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2.0)
+        await until_split(pair)
         await living(pair, 0).pause(20.0)
         pair.heal()
         await pair.quiet(2.0)

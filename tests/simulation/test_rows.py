@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Kind, LineageEntry, Role
 from failover.core.rules import RULES
+from tests.simulation.moments import until_split
 from tests.simulation.reach import EVIDENCE, NOT_BOUND, bound
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def test_a_node_with_the_data_of_another_pair_halts_until_a_person_has_looked(si
 
 def test_a_split_waits_for_its_verdict_until_the_pause_has_ended(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
-        pair.partition()
-        await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-        await pair.quiet(2)  # both have acknowledged alone
+        await until_split(pair)
         node = pair.nodes[0]
         assert node is not None
         await node.pause(600)
