@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from failover.core.model import Acceptance, Durable, Heartbeat, LineageEntry, PeerProbe, PostgresStatus
 
@@ -164,8 +164,14 @@ class PeerPostgres(Protocol):
 class Rejoin(Protocol):
     """Comparison and copy between the own Postgres and the leader's."""
 
-    async def rejoin(self, order: RejoinOrder, progress: Callable[[Progress], None]) -> RejoinReport:
-        """Execute the order; see RejoinOrder. A crash at any moment leaves the old data or the new, never half."""
+    async def rejoin(
+        self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
+    ) -> RejoinReport:
+        """Execute the order; see RejoinOrder. A crash at any moment leaves the old data or the new, never half.
+
+        `before_loss` is awaited once rows that only this node has are archived, and before they are deleted; not where there
+        are none, or where the order says that they are archived.
+        """
 
     async def archive(self, acceptance: Acceptance) -> str:
         """Archive every object that differs from the winner's, and every own row past the parting point; durable

@@ -23,7 +23,7 @@ from failover.adapters.sessions import PostgresTimeouts, Sessions
 from failover.ports import PeerPostgresError, PortError, PreconditionError, Progress, RejoinOrder, RejoinReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from failover.adapters.postgres import OwnPostgres
     from failover.core.model import Acceptance
@@ -67,7 +67,9 @@ class Rejoiner:
         self._prepare = own.prepare
         self._detach = own.detach
 
-    async def rejoin(self, order: RejoinOrder, progress: Callable[[Progress], None]) -> RejoinReport:
+    async def rejoin(
+        self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
+    ) -> RejoinReport:
         """Make the own data the leader's; see `ports.RejoinOrder`."""
         began_s = time.monotonic()
         await self._prepare()
@@ -78,6 +80,8 @@ class Rejoiner:
                 raise PreconditionError("the leader's history is not the one any more that the rejoin was decided on")
             difference = await compare(own, leader, order.parting_revision)
             archive, only_here = await self._keep(own, order, difference, str(lineage[-1]["id"]))
+            if only_here:
+                await before_loss()
             anew = difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
             mend = self._copy_anew if anew else self._mend
             copied, copied_bytes = await mend(own, leader, difference, dump_lineage(lineage), progress, began_s)

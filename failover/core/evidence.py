@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from failover.core.lease import NEVER
-from failover.core.lineage import Relation, Side, relate
+from failover.core.lineage import Relation, Side, fence_row, relate
 from failover.core.model import Answer, DataState, Health, Kind, Mode, Role, Sync
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def own_worth(seen: Observation, timing: Timing) -> Worth:
         comes = seen.now_s - seen.started_s < timing.promote_after_s  # it gets its time to come up, or to be looked at
         return Worth.SYNCED if led_in_sync and not comes else Worth.STALE
     head = status.lineage[-1]
-    if head.node != seen.me or durable.handed_over == head.id:
+    if head.node != seen.me or durable.handed_over == head.id or relation(seen) is Relation.BEHIND:
         return Worth.STALE
     return Worth.SYNCED if head.kind is Kind.SYNCED else Worth.SOLE
 
@@ -232,7 +232,8 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
         return Stream.FLOWING if stream_flows(seen) else Stream.BROKEN
     heard = seen.heard.heartbeat if seen.heard is not None else None
     head = status.lineage[-1].id if status.lineage else ""
-    if heard is not None and heard.ghosts_under == head and not seen.fenced_fully:
+    lacks = heard is not None and heard.ghosts_under is not None and heard.ghosts_under == fence_row(status.lineage)
+    if lacks and not seen.fenced_fully:
         return Stream.GHOSTS
     if seen.sync is Sync.IN_SYNC:
         if heard is not None and heard.renounced == head:

@@ -58,6 +58,11 @@ def relate(mine: Side, theirs: Side) -> Relation:
     return Relation.PARTED if common_head(mine.lineage, theirs.lineage) else Relation.STRANGER
 
 
+def fence_row(lineage: Lineage) -> str:
+    """Return the row whose fence these data are served under, "" for an empty history: the newest that began a leadership."""
+    return next((row.id for row in reversed(lineage) if row.kind in (Kind.LEAD, Kind.VERDICT)), "")
+
+
 def common_head(mine: Lineage, theirs: Lineage) -> LineageEntry | None:
     """Return the newest row that both histories hold, the last one written before they parted."""
     ids = {entry.id for entry in theirs} | {entry.absorbs for entry in theirs}

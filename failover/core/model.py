@@ -169,7 +169,7 @@ class Heartbeat:
     acceptance: Acceptance | None = None
     is_open: bool = False  # Kine may use the sender's Postgres
     lag_bytes: int | None = None  # leader: WAL that its follower has not flushed
-    ghosts_under: str | None = None  # leader's head under which the sender had rows that the leader lacked (R13)
+    ghosts_under: str | None = None  # fence row of the leader that lacked rows of the sender's leadership (R13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,4 +268,6 @@ class Durable:
     renounced: str | None = None
     handed_over: str | None = None  # head under which leadership was given away
     acceptance: Acceptance | None = None
+    ghosts_under: str | None = None  # fence row of the leader that lacked rows of this node's leadership (R13)
+    doubted: bool = False  # an operator ordered a copy that has not got through: rows of common history may differ
     paused_until_us: int = 0

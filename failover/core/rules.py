@@ -75,7 +75,6 @@ D, P, R, W = Decision, Peer, Relation, Worth
 
 NOBODY_LEADS = frozenset({P.STARTS, P.FOLLOWS, P.HANDS_OVER})
 NO_RIVAL = _but(P.LEADS, P.PROMOTES)
-GONE = frozenset({P.REFUSED, P.SILENT})
 CONTAINED = frozenset({R.BEHIND, R.EQUAL_MINE, R.EQUAL_THEIRS})
 UP = _but(Postgres.DOWN)
 FIT = _but(W.UNFIT)
@@ -147,15 +146,7 @@ STARTING = (
     _rule("start/unsure", S, D.WAIT, "the peer gets its time to answer",
           postgres=NOT_OPEN, peer=P.UNSURE),
     _rule("start/lost", S, D.PROMOTE, "the peer stayed away for as long as data of this worth must wait (R3)",
-          postgres=NOT_OPEN, peer=LOST, worth=FIT - {W.SOLE}, paused=False, isolated=False),
-    _rule("start/lost-own", S, D.REOPEN,
-          "the peer stayed away, and the newest leadership is this node's own: it goes on in it, however often it has to begin",
-          postgres=Postgres.CLOSED, peer=GONE, worth=W.SOLE, paused=False, isolated=False),
-    _rule("start/lost-half", S, D.PROMOTE, "the peer's Postgres lives: it is fenced before this node leads on",
-          postgres=Postgres.CLOSED, peer=P.HALF, worth=W.SOLE, paused=False, isolated=False),
-    _rule("start/lost-outranked", S, D.PROMOTE,
-          "the newest leadership is this node's own, and fenced by a term that is not below: take another (R19)",
-          postgres=Postgres.OUTRANKED, peer=LOST, worth=W.SOLE, paused=False, isolated=False),
+          postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=False, isolated=False),
     _rule("start/lost-unfit", S, D.WAIT, "data that is not whole never leads (I6)",
           postgres=NOT_OPEN, peer=LOST, worth=W.UNFIT),
     _rule("start/lost-paused", S, D.WAIT, "a paused pair changes no role (I10)",

@@ -29,7 +29,6 @@ class Words:
     frozen: bool = False
     wish: str | None = None
     verdict: Verdict | None = None
-    ghosts_under: str | None = None
 
 
 NEWEST_ROWS = 32
@@ -89,7 +88,7 @@ def compose(seen: Observation, words: Words) -> Heartbeat:
         lag_bytes=max(0, status.wal_lsn - status.standby.flush_lsn)
         if status is not None and status.standby is not None and seen.role is Role.LEADER
         else None,
-        ghosts_under=words.ghosts_under,
+        ghosts_under=durable.ghosts_under,
     )
 
 

@@ -204,7 +204,6 @@ class Node:
             frozen=self.ports.kine.status().frozen,
             wish=memory.wish[0] if memory.wish is not None else None,
             verdict=memory.verdict,
-            ghosts_under=memory.ghosts_under,
         )
         follows = ready(seen)
         memory.remember_sent(memory.seq, seen.now_s, seen.wall_us, follows=follows)

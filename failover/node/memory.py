@@ -106,7 +106,6 @@ class Memory:
     asks_renounce: bool = False
     granted_s: float = NEVER
     verdict: Verdict | None = None
-    ghosts_under: str | None = None
     served_revision: int = 0
     seq: int = 0
     sent: OrderedDict[int, tuple[float, int, bool]] = field(default_factory=OrderedDict)
@@ -116,9 +115,6 @@ class Memory:
     progress: Progress | None = None
     halted: str | None = None  # what a person has to do
     ordered: bool = False  # the promotion under way, by an operator
-    doubted: bool = (
-        False  # an operator asked for a resync: rows of common history may differ, until one has got through
-    )
     taken_term: int = -1  # the term that this run took last; nobody has led in it while no lineage row says so
     timings: Timings = field(default_factory=Timings)
 

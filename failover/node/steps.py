@@ -10,7 +10,7 @@ import structlog
 
 from failover.core.evidence import Worth, led_term
 from failover.core.fences import Fence, fence_at_transaction
-from failover.core.lineage import parting_revision
+from failover.core.lineage import fence_row, parting_revision
 from failover.core.model import Acceptance, HandOver, Kind, LineageEntry, Role, SwitchPhase
 from failover.core.terms import next_term
 from failover.ports import LeadOrder, PeerPostgresError, PortError, RejoinOrder, Target
@@ -103,7 +103,7 @@ class Steps:
         lineage = (
             self.memory.postgres.lineage if leads and self.memory.postgres is not None else self.memory.peer_lineage
         )
-        return next((row.id for row in reversed(lineage) if row.kind in (Kind.LEAD, Kind.VERDICT)), "")
+        return fence_row(lineage)
 
     async def _freeze_kine(self, _: Errand) -> None:
         self.ports.kine.freeze()
@@ -211,7 +211,6 @@ class Steps:
         """Say that this node leads, under the row that its data ends with."""
         self.memory.role = Role.LEADER
         self.memory.hand_over = None
-        self.memory.ghosts_under = None
         self._say()
 
     def _margin(self, fence: Fence) -> int:
@@ -360,28 +359,32 @@ class Steps:
         leader = memory.heard.heartbeat
         mine = seen.postgres.lineage if seen.postgres is not None else ()
         acceptance = memory.durable.acceptance
-        led = bool(mine) and mine[-1].node == memory.me
-        # Something may differ anywhere; if this one fails, the next is one that nobody asks for.
-        memory.doubted = memory.doubted or errand.ordered
+        if errand.ordered:
+            await self.save(doubted=True)
+        fence, led = fence_row(memory.peer_lineage), bool(mine) and mine[-1].node == memory.me
+
+        async def before_loss() -> None:
+            # A light fence is only right while nothing is missing: the leader hears of what it lacked (R13). Durable before
+            # it is gone: no later copy would find those rows.
+            if led:
+                await self.save(ghosts_under=fence)
+
         order = RejoinOrder(
             leader_head=leader.head,
-            parting_revision=parting_revision(mine, memory.peer_lineage) if mine and not memory.doubted else 0,
+            parting_revision=parting_revision(mine, memory.peer_lineage) if mine and not memory.durable.doubted else 0,
             subscription=f"kf_{memory.me}_{self.ports.clock.new_id()[:8]}",
             reason=errand.why,
             archived=acceptance.archive if acceptance is not None else None,
         )
-        report = await self.ports.rejoin.rejoin(order, self._progress)
-        memory.progress, memory.doubted = None, False
+        report = await self.ports.rejoin.rejoin(order, self._progress, before_loss)
+        memory.progress = None
         memory.timings.rejoins[report.kind].took(report.seconds)
         memory.lease = memory.lease.renounce()
-        # A light fence is only right while nothing is missing: tell the leader of what it lacked (R13). Noted before
-        # anything else can fail: once the copy is made, no later one finds those rows.
-        if report.only_here and led:
-            memory.ghosts_under = leader.head
         await self._look()
-        await self.save(role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None)
+        await self.save(
+            role=Role.FOLLOWER, acceptance=None, handed_over=None, renounced=None, synced_head=None, doubted=False
+        )
         memory.hand_over = None
-        memory.ghosts_under = memory.head if memory.ghosts_under == leader.head else None
         if acceptance is not None:
             self.ports.history.append(
                 "healed", "the split is over: the other node has won it", winner=acceptance.verdict.winner

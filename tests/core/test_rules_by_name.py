@@ -121,7 +121,7 @@ def test_r03_who_was_in_sync_may_have_been_left_behind_and_waits_long(me: int) -
 
 
 def test_r03_only_who_was_durably_alone_leads_after_boot_wait() -> None:
-    assert decision(starting(0, WENT_ALONE, started_s=NOW_S - LAN.boot_wait_s)) is Decision.REOPEN
+    assert decision(starting(0, WENT_ALONE, started_s=NOW_S - LAN.boot_wait_s)) is Decision.PROMOTE
     assert decision(starting(0, WENT_ALONE, started_s=NOW_S - LAN.boot_wait_s + 0.1)) is Decision.WAIT
 
 
@@ -397,10 +397,10 @@ def test_r13_light_only_where_nothing_that_was_seen_is_missing() -> None:
 
 
 def test_r13_rows_that_only_the_old_leader_had_are_fenced_late() -> None:
-    ghosts = heard(beat(1, Role.FOLLOWER, WENT_ALONE, ghosts_under="c"))
+    ghosts = heard(beat(1, Role.FOLLOWER, WENT_ALONE, ghosts_under="a"))
     assert decision(leader(WENT_ALONE, heard=ghosts)) is Decision.LATE_FENCE
     assert decision(leader(WENT_ALONE, heard=ghosts, fenced_fully=True)) is Decision.CARRY_ON
-    earlier = heard(beat(1, Role.FOLLOWER, WENT_ALONE, ghosts_under="a"))
+    earlier = heard(beat(1, Role.FOLLOWER, WENT_ALONE, ghosts_under="x"))
     assert decision(leader(WENT_ALONE, heard=earlier)) is Decision.CARRY_ON
     assert order(plans.LATE_FENCE, Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, Step.SERVE)
 

@@ -59,10 +59,8 @@ def says(seen: Observation, words: Words = WORDS) -> Heartbeat:
 
 def test_what_a_leader_says_is_what_it_sees_and_what_it_is_told_to_say() -> None:
     told = Verdict(0, "b", "d", Choice.LATEST_CHANGE, "")
-    words = Words(
-        "run", 9, "peer-run", 7, 123, True, 2.5, HandOver("", True, 1), SwitchPhase.DRAIN, True, "wish", told, "g"
-    )
-    durable = Durable("shop", 0, "id-0", highest_term=8, renounced="a", acceptance=Acceptance(told))
+    words = Words("run", 9, "peer-run", 7, 123, True, 2.5, HandOver("", True, 1), SwitchPhase.DRAIN, True, "wish", told)
+    durable = Durable("shop", 0, "id-0", highest_term=8, renounced="a", acceptance=Acceptance(told), ghosts_under="g")
     seen = leader(durable=durable)
     assert seen.postgres is not None
     latest = LastChange(TOP, 1, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from lab.pair import NodeProcesses
 
     Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
+
+ONLY_HERE = "/registry/lab/only-here"
 
 
 async def test_f0_leaders_postgres_killed(running_pair: Start, each_postgres: binaries.Postgres) -> None:
@@ -281,6 +284,37 @@ async def test_an_asynchronous_leader_returns_with_what_the_other_lacks() -> Non
         kept = Clients(pair).archived()
         assert {key for key in kept if key.startswith("/registry/lab/lost/")}
         assert not {key for key in kept if key.startswith("/registry/lab/both/")}
+
+
+async def test_a_row_that_only_the_dead_leader_had_is_archived_and_its_leader_hears_of_it(running_pair: Start) -> None:
+    """Nobody was told that it was written, and somebody may have seen it: in the end every watch begins anew (R13)."""
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        await pair.until("a follower that may take over", lambda both: streaming(both) and "synced" in worths(both))
+        worker = await asyncio.to_thread(follower.apply_worker)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(worker, signal.SIGTERM)  # it ends as soon as it goes on
+        try:
+            with psycopg.connect(leader.conninfo, autocommit=True) as session:
+                session.execute("SET synchronous_commit = local")
+                session.execute(
+                    "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value) "
+                    "VALUES (%s, 1, 0, 0, 0, 0, 'seen')", [ONLY_HERE],
+                )  # fmt: skip
+            leader.kill()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await until_leads(pair, follower)
+        leader.start()
+        await pair.until("the old leader to follow", streaming)
+        await clients.verify()
+        assert ONLY_HERE in clients.archived()
+        told = json.loads((leader.state_dir / "state.json").read_text())["durable"]["ghosts_under"]
+        with psycopg.connect(follower.conninfo) as session:
+            began = [row[0] for row in session.execute("SELECT id FROM kine_failover.lineage WHERE kind = 'lead'")]
+        assert told in began
+        assert "full" in [one["fence"] for one in follower.history() if one["kind"] == "leads"]
 
 
 def streaming(both: Sequence[dict[str, Any] | None]) -> bool:

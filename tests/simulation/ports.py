@@ -37,7 +37,7 @@ from failover.ports import (
 from tests.simulation.world import PATHS, Change, Crashed, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from failover.core.model import Acceptance, Durable, Heartbeat
     from failover.ports import AddressStatus, Timer
@@ -283,7 +283,9 @@ class SimRejoin(Part):
             raise PostgresDownError("down")
         return postgres
 
-    async def rejoin(self, order: RejoinOrder, progress: Callable[[Progress], None]) -> RejoinReport:
+    async def rejoin(
+        self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
+    ) -> RejoinReport:
         await self.pause(0.02)
         leader, own = self._leader(), self.machine.postgres
         own.subscription = None
@@ -294,8 +296,9 @@ class SimRejoin(Part):
         rows, lineage = dict(leader.rows), leader.lineage
         extra = {key for id_, key in own.rows.items() if rows.get(id_) != key and not key.startswith("gap-")}
         await self.pause(0.02)
-        if order.archived is None:
+        if order.archived is None and extra:
             self.machine.archive |= extra
+            await before_loss()
         progress(Progress(0, len(rows), 0, 0.0))
         await self.pause(COPY_S)
         self._leader()

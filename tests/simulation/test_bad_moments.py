@@ -162,7 +162,7 @@ def test_a_leader_that_went_alone_fences_the_living_postgres_of_a_dead_superviso
         pair.kill(leader)
         pair.start(leader)
         await pair.until("it to lead on", lambda: pair.leads(leader), 60.0)
-        assert "start/lost-half" in decided
+        assert "start/lost" in decided
         pair.world.machines[follower].postgres.stuck = False
         pair.start(follower)
         await pair.verify()

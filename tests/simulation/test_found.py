@@ -649,7 +649,7 @@ def test_a_proposal_that_changes_leaves_a_leader(simulate: Simulate) -> None:
 def test_a_leader_that_yields_under_load_acknowledges_nothing_that_is_not_there(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
         writers = [asyncio.ensure_future(keep_writing(pair, node, number)) for node in (0, 1) for number in range(8)]
-        for _ in range(4):
+        for _ in range(8):
             leader = pair.leader()
             pair.world.machines[leader].stalled = True  # its Kine and its Postgres go on
             pair.partition()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from failover.core.model import Kind
+from failover.core.model import Kind, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
 from tests.simulation import ports
 from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back, until_split
+from tests.simulation.pair import TIMING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.conftest import Simulate
@@ -137,25 +139,26 @@ def test_a_follower_leads_when_its_leader_comes_back_at_once_without_its_data(
     simulate(scenario)
 
 
-def test_a_leader_whose_postgres_hung_makes_way_for_one_that_has_less_when_it_was_fenced_meanwhile(
+def test_a_leader_beside_a_strangers_disk_serves_nothing_while_its_postgres_hangs_and_makes_way_once_fenced(
     simulate: Simulate, decided: set[str]
 ) -> None:
     async def scenario(pair: SimPair) -> None:
         first = pair.leader()
         second = 1 - first
         old = await lead_alone_then_switch(pair, first)
+        strange = replace(old, lineage=tuple(replace(row, id=f"x{row.id}") for row in old.lineage))
         machine = pair.world.machines[second]
         once(pair, first, "promote", Step.LEAD, lambda: pair.power_off(first))
         machine.stalled = True
         await pair.until("the fence", lambda: not pair.world.machines[first].powered, 30.0)
         machine.postgres.hung = True
         pair.partition()
-        put_disk_back(pair, first, old)
-        pair.muted = {0, 1}  # what is written on the old disk goes with it
+        put_disk_back(pair, first, strange)
+        pair.muted = {0, 1}  # what is written on the strange disk goes with it
         pair.start(first)
-        await pair.until("it to lead on its old disk", lambda: pair.leads(first), 60.0)
+        await pair.until("it to lead on the strange disk", lambda: pair.leads(first), 60.0)
         machine.stalled = False
-        await pair.until("it to stop", lambda: "lead/dead-unheard" in decided, 10.0)
+        await pair.until("the other to stop", lambda: "lead/dead-unheard" in decided, 10.0)
         pair.heal()
         await pair.until("it to hear of that", lambda: "lead/rival-none-dead" in decided, 10.0)
         await pair.quiet(1.0)
@@ -163,7 +166,8 @@ def test_a_leader_whose_postgres_hung_makes_way_for_one_that_has_less_when_it_wa
         machine.postgres.hung = False
         await pair.until("it to make way", lambda: "lead/rival-none-outranked" in decided, 10.0)  # R19
         pair.power_off(first)
-        pair.new_disk(first)  # a person has seen what was put back
+        pair.new_disk(first)  # a person has seen what was put there
+        pair.watches[first].lists = 0  # and its clients start anew as well
         pair.start(first)
         pair.muted = set()
         await pair.verify(split=True)
@@ -179,9 +183,12 @@ def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after
     rejoin = ports.SimRejoin.rejoin
 
     async def hangs_then(
-        self: ports.SimRejoin, order: RejoinOrder, progress: Callable[[Progress], None]
+        self: ports.SimRejoin,
+        order: RejoinOrder,
+        progress: Callable[[Progress], None],
+        before_loss: Callable[[], Awaitable[None]],
     ) -> RejoinReport:
-        report = await rejoin(self, order, progress)
+        report = await rejoin(self, order, progress, before_loss)
         copies.append(report.only_here)
         self.machine.postgres.hung = len(copies) == 1
         return report
@@ -196,6 +203,79 @@ def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after
             assert copies[0] > 0  # clients had given up waiting, and others have seen what they wrote
             await pair.quiet(3.0)
             pair.world.machines[leader].postgres.hung = False
+            await pair.until("a late fence", lambda: "lead/ghosts" in decided, 10.0)
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_disk_of_when_its_node_led_alone_is_a_side_of_a_split_when_it_leads_on_unheard(
+    simulate: Simulate,
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        first = pair.leader()
+        old = await lead_alone_then_switch(pair, first)
+        for node in (first, 1 - first):
+            pair.power_off(node)
+        put_disk_back(pair, first, old)
+        pair.start(first)
+        await pair.until("it to lead on its old disk", lambda: pair.leads(first), 60.0)
+        await pair.quiet(2.0)
+        pair.start(1 - first)
+        await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_a_disk_of_when_its_node_led_alone_does_not_lead_where_a_newer_leader_was_heard(simulate: Simulate) -> None:
+    async def scenario(pair: SimPair) -> None:
+        first = pair.leader()
+        old = await lead_alone_then_switch(pair, first)
+        pair.power_off(first)
+        await pair.until("the other to go alone", lambda: living(pair, 1 - first).memory.sync is not Sync.IN_SYNC, 10.0)
+        put_disk_back(pair, first, old)
+        pair.world.machines[first].disk_stalled = True  # no copy gets through
+        pair.start(first)
+        await pair.quiet(1.0)
+        pair.world.machines[1 - first].postgres.hung = True
+        await pair.quiet(TIMING.boot_wait_s * 2)
+        assert not pair.leads(first)
+        pair.world.machines[1 - first].postgres.hung = False
+        pair.world.machines[first].disk_stalled = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right_after_its_copy(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    copies: list[int] = []
+    rejoin = ports.SimRejoin.rejoin
+
+    async def scenario(pair: SimPair) -> None:
+        async def dies_then(
+            self: ports.SimRejoin,
+            order: RejoinOrder,
+            progress: Callable[[Progress], None],
+            before_loss: Callable[[], Awaitable[None]],
+        ) -> RejoinReport:
+            report = await rejoin(self, order, progress, before_loss)
+            copies.append(report.only_here)
+            if len(copies) == 1:
+                pair.world.later(0.0, pair.kill_supervisor, self.node)
+                await pair.quiet(1.0)
+            return report
+
+        leader = pair.leader()
+        pair.partition()
+        await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
+        with mock.patch.object(ports.SimRejoin, "rejoin", dies_then):
+            pair.heal()
+            await pair.until("the copy", lambda: bool(copies), 10.0)
+            assert copies[0] > 0
+            await pair.quiet(1.0)
+            pair.start(leader)
             await pair.until("a late fence", lambda: "lead/ghosts" in decided, 10.0)
         await pair.verify()
 

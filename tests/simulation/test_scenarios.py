@@ -14,7 +14,7 @@ from failover.ports import PortError
 from tests.simulation import ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.conftest import Simulate
@@ -274,13 +274,16 @@ def test_a_resync_that_an_operator_asked_for_compares_everything_however_often_i
     rejoin = ports.SimRejoin.rejoin
 
     async def fails_first(
-        self: ports.SimRejoin, order: RejoinOrder, progress: Callable[[Progress], None]
+        self: ports.SimRejoin,
+        order: RejoinOrder,
+        progress: Callable[[Progress], None],
+        before_loss: Callable[[], Awaitable[None]],
     ) -> RejoinReport:
         compared_from.append(order.parting_revision)
         if len(compared_from) == 1:
             self.machine.postgres.subscription = None
             raise PortError("the leader's disk has an error")
-        return await rejoin(self, order, progress)
+        return await rejoin(self, order, progress, before_loss)
 
     async def scenario(pair: SimPair) -> None:
         follower = pair.nodes[1 - pair.leader()]
