@@ -6,10 +6,10 @@ Node 0 leads and node 1 follows. Times are seconds on the clock of the node that
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from failover.core import evidence, rules
-from failover.core.evidence import Cell, Policy
+from failover.core import evidence, fences, plans, rules
+from failover.core.evidence import Cell, Policy, Worth
 from failover.core.lease import Lease
 from failover.core.model import (
     Answer,
@@ -21,6 +21,7 @@ from failover.core.model import (
     Heartbeat,
     Kind,
     LineageEntry,
+    Mode,
     PeerProbe,
     PostgresStatus,
     Role,
@@ -30,6 +31,9 @@ from failover.core.model import (
 )
 from failover.core.observation import Observation
 from failover.core.timing import LAN
+
+if TYPE_CHECKING:
+    from failover.core.plans import Step
 
 NOW_S = 1000.0
 LONG_AGO_S = 500.0
@@ -183,3 +187,19 @@ def decision(seen: Observation, policy: Policy = Policy()) -> rules.Decision:  #
 
 def name(seen: Observation, policy: Policy = Policy()) -> str:  # noqa: B008 - frozen
     return rules.decide(cell(seen, policy)).name
+
+
+def judged(
+    seen: Observation, worth: Worth, mode: Mode = Mode.ZERO_LOSS, served: int = 0, **options: bool
+) -> fences.Fence:
+    """How a promotion would fence, judged just before its transaction."""
+    told = {"drained": False, "ordered": False, **options}
+    return fences.fence_at_transaction(
+        seen, worth, mode, drained=told["drained"], ordered=told["ordered"], served_revision=served
+    )
+
+
+def order(plan: plans.Plan, *steps: Step) -> bool:
+    """Whether the plan has these steps, in this order."""
+    places = [plan.steps.index(step) for step in steps if step in plan.steps]
+    return len(places) == len(steps) and places == sorted(places)

@@ -39,11 +39,11 @@ def hang(pair: SimPair, node: int, *, hung: bool) -> None:
     machine.stalled = machine.disk_stalled = hung
 
 
-async def until_split(pair: SimPair) -> None:
+async def until_split(pair: SimPair, alone_s: float = 2.0) -> None:
     """Cut the network, and return when both have led and acknowledged alone for a while."""
     pair.partition()
     await pair.until("both to lead", lambda: pair.leads(0) and pair.leads(1), 5.0)
-    await pair.quiet(2.0)
+    await pair.quiet(alone_s)
 
 
 async def until_promoting(pair: SimPair, node: int) -> None:

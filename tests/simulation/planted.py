@@ -28,7 +28,17 @@ from failover.node.memory import Memory
 from failover.node.steps import Steps
 from tests.core.left_out import by_the_wall
 from tests.simulation import pair as pair_module
-from tests.simulation import ports, test_found, test_holes, test_scenarios
+from tests.simulation import (
+    ports,
+    test_fences,
+    test_going_alone,
+    test_holes,
+    test_promotions,
+    test_scenarios,
+    test_splits,
+    test_stalls,
+    test_versions,
+)
 from tests.simulation.play import play, play_seed
 from tests.simulation.world import World
 
@@ -335,7 +345,9 @@ class Found(Exception):  # noqa: N818 - it is what is looked for
 
 def finders() -> dict[str, Callable[..., object]]:
     """Return the scenarios that need nothing but `simulate`, by name."""
-    modules = (test_scenarios, test_holes, test_found)
+    modules = (
+        test_scenarios, test_holes, test_going_alone, test_promotions, test_fences, test_splits, test_stalls, test_versions,
+    )  # fmt: skip
     return {
         name: made
         for module in modules
