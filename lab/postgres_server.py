@@ -75,9 +75,9 @@ class PostgresServer:
         """Return how to connect; over the socket unless a host is named."""
         return f"host={host or self.folder} port={port or self.port} user={role} dbname={DATABASE}"
 
-    def kine_endpoint(self, host: str = "127.0.0.1", port: int | None = None) -> str:
-        """Return what Kine is told."""
-        return f"postgres://{KINE_ROLE}@{host}:{port or self.port}/{DATABASE}?sslmode=disable"
+    def kine_endpoint(self, host: str = "127.0.0.1", port: int | None = None, role: str = KINE_ROLE) -> str:
+        """Return what Kine is told; the supervisor's role comes past the fence, for a Kine without a supervisor."""
+        return f"postgres://{role}@{host}:{port or self.port}/{DATABASE}?sslmode=disable"
 
     def create(self) -> None:
         """Make an empty cluster with the database and both roles, the supervisor's with no more rights than it needs."""

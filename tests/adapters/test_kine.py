@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +14,8 @@ from failover.adapters.kine import KineProcess, KineSettings
 from failover.etcd.client import EtcdClient, EtcdError
 from failover.ports import Target
 from lab import binaries
-from lab.pair import Reservation
-from lab.postgres_server import DATABASE, SUPERVISOR, PostgresServer
+from lab.postgres_server import SUPERVISOR, PostgresServer
+from lab.servers import servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,23 +28,14 @@ HANG_S = 30.0  # a bound on a hang
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
-    folder.chmod(0o755)
-    reserved = Reservation(1)
-    made = PostgresServer(folder / "server", reserved.ports[0], binaries.postgres())
-    try:
-        made.create()
+    with servers(binaries.postgres()) as (made,):
         yield made
-    finally:
-        made.kill()
-        reserved.release()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
 def serving(server: PostgresServer, tmp_path: Path) -> Start:
     """A Kine that serves, for clients that wait `hold_s` when it is given up."""
-    endpoint = f"postgres://{SUPERVISOR}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+    endpoint = server.kine_endpoint(role=SUPERVISOR)
 
     @contextlib.asynccontextmanager
     async def start(hold_s: float) -> AsyncIterator[KineProcess]:

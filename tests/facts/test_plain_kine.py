@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,8 +18,8 @@ from failover.etcd.client import EtcdClient, EtcdError
 from failover.ports import Target
 from lab import binaries
 from lab.checker import FIRST_BATCH
-from lab.pair import Reservation
-from lab.postgres_server import DATABASE, SUPERUSER, SUPERVISOR, PostgresServer
+from lab.postgres_server import SUPERUSER, SUPERVISOR, PostgresServer
+from lab.servers import servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -37,28 +34,18 @@ QUIET_S = 3.0  # thirty polls
 def plain(request: pytest.FixtureRequest) -> Iterator[tuple[PostgresServer, str]]:
     """A Postgres and a Kine, with more arguments by parameter; yields the server and the Kine's target."""
     more: tuple[str, ...] = getattr(request, "param", ())
-    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
-    folder.chmod(0o755)
-    reserved = Reservation(1)
-    server = PostgresServer(folder / "server", reserved.ports[0], binaries.postgres())
-    kine: subprocess.Popen[bytes] | None = None
-    try:
-        server.create()
-        target = f"unix://{folder}/kine.sock"
-        endpoint = f"postgres://{SUPERVISOR}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+    with servers(binaries.postgres()) as (server,):
+        target = f"unix://{server.folder}/kine.sock"
         kine = subprocess.Popen(
-            [binaries.kine(), "--listen-address", target, "--endpoint", endpoint, "--metrics-bind-address", "0",
-             "--datastore-poll-interval", "100ms", *more],
+            [binaries.kine(), "--listen-address", target, "--endpoint", server.kine_endpoint(role=SUPERVISOR),
+             "--metrics-bind-address", "0", "--datastore-poll-interval", "100ms", *more],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        yield server, target
-    finally:
-        if kine is not None:
+        try:
+            yield server, target
+        finally:
             kine.kill()
             kine.wait()
-        server.kill()
-        reserved.release()
-        shutil.rmtree(folder)
 
 
 @contextlib.asynccontextmanager

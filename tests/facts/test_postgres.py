@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,8 +15,8 @@ from failover.adapters.postgres import OwnPostgres
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Kind, LineageEntry
 from failover.ports import FencedError, LeadOrder, PostgresDownError, PreconditionError
-from lab.pair import Reservation
 from lab.postgres_server import SUPERUSER, PostgresServer
+from lab.servers import servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -32,18 +29,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(each_postgres: binaries.Postgres) -> Iterator[PostgresServer]:
-    """A server of its own, in a folder that another user may enter: Postgres refuses root."""
-    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
-    folder.chmod(0o755)
-    reserved = Reservation(1)
-    made = PostgresServer(folder / "server", reserved.ports[0], each_postgres)
-    try:
-        made.create()
+    with servers(each_postgres) as (made,):
         yield made
-    finally:
-        made.kill()
-        reserved.release()
-        shutil.rmtree(folder)
 
 
 @contextlib.asynccontextmanager

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,11 +19,11 @@ from failover.adapters.clock import SystemClock
 from failover.adapters.postgres import OwnPostgres
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Kind, LineageEntry
-from lab.pair import Reservation
 from lab.postgres_server import KINE_ROLE, SUPERUSER, SUPERVISOR, PostgresServer
+from lab.servers import servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from lab import binaries
 
@@ -42,23 +39,6 @@ FORBIDDEN = {
     "SELECT kine_failover_admin.subscribe('other', '')": "not a name of ours",
     "CREATE OR REPLACE FUNCTION kine_failover_admin.version() RETURNS integer LANGUAGE sql AS 'SELECT 2'": "denied|owner",
 }
-
-
-@contextlib.contextmanager
-def servers(version: binaries.Postgres, count: int) -> Iterator[list[PostgresServer]]:
-    folder = Path(tempfile.mkdtemp(prefix="kine-failover-"))
-    folder.chmod(0o755)
-    reserved = Reservation(count)
-    made = [PostgresServer(folder / f"server-{one}", port, version) for one, port in enumerate(reserved.ports)]
-    try:
-        for one in made:
-            one.create()
-        yield made
-    finally:
-        for one in made:
-            one.kill()
-        reserved.release()
-        shutil.rmtree(folder)
 
 
 def setup_of(server: PostgresServer) -> postgres_setup.Setup:
@@ -109,7 +89,7 @@ def conninfo(server: PostgresServer, role: str = SUPERVISOR) -> str:
 
 def test_it_may_not_do_more_than_it_must(each_postgres: binaries.Postgres) -> None:
     with (
-        servers(each_postgres, 1) as (server,),
+        servers(each_postgres) as (server,),
         psycopg.connect(server.conninfo(), autocommit=True, options="-c search_path=public") as session,
     ):
         session.execute("CREATE TABLE kine (id int)")
@@ -126,7 +106,7 @@ ALL_ROLES = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n"  # a
 
 
 def test_doctor_sees_whether_a_line_lets_kine_past_the_fence(each_postgres: binaries.Postgres) -> None:
-    with servers(each_postgres, 1) as (server,):
+    with servers(each_postgres) as (server,):
         lines = postgres_setup.hba(set_up(server))
         for content, fenced in (
             (lines, True),
@@ -142,7 +122,7 @@ def test_doctor_sees_whether_a_line_lets_kine_past_the_fence(each_postgres: bina
 
 
 def test_postgres_listens_where_the_supervisor_does(each_postgres: binaries.Postgres) -> None:
-    with servers(each_postgres, 1) as (server,):
+    with servers(each_postgres) as (server,):
         for listen in (("127.0.0.1",), ("127.0.0.2",), ("0.0.0.0",)):  # noqa: S104
             statements = postgres_setup.sql(replace(setup_of(server), listen=listen))
             (line,) = [one for one in statements.splitlines() if "listen_addresses" in one]
@@ -214,7 +194,7 @@ def until(session: psycopg.Connection[Any], question: str) -> tuple[Any, ...]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user for peer authentication")
 def test_the_supervisors_user_comes_in_over_the_socket(each_postgres: binaries.Postgres) -> None:
-    with servers(each_postgres, 1) as (server,):
+    with servers(each_postgres) as (server,):
         set_up(server)
         ask: list[str | Path] = [
             server.programs / "psql",
