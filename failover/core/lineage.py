@@ -64,23 +64,34 @@ def fence_row(lineage: Lineage) -> str:
 
 
 def common_head(mine: Lineage, theirs: Lineage) -> LineageEntry | None:
-    """Return the newest row that both histories hold, the last one written before they parted."""
-    ids = {entry.id for entry in theirs} | {entry.absorbs for entry in theirs}
-    return next((entry for entry in reversed(mine) if entry.id in ids), None)
+    """Return the newest row that both histories hold or have absorbed, whichever of them is asked first.
+
+    A side that was absorbed is common up to its head, whose row only that side has.
+    """
+    by_id = {entry.id: entry for entry in theirs}
+    absorbed = {entry.absorbs for entry in theirs}
+    for entry in reversed(mine):
+        if entry.id in by_id or entry.id in absorbed:
+            return entry
+        if entry.absorbs in by_id:
+            return by_id[entry.absorbs]
+    return None
 
 
 def parting_revision(mine: Lineage, theirs: Lineage) -> int:
     """Return the first revision whose content may differ between the two, 0 where nothing is known to be common.
 
+    That is where the newest row ends that both hold themselves: to absorb a side takes none of its rows over.
     Rows of different writers do not commit in the order of their ids, so a margin below it is compared too.
     """
-    common = common_head(mine, theirs)
+    held = {entry.id for entry in theirs}
+    common = next((entry for entry in reversed(mine) if entry.id in held), None)
     if common is None:
         return 0
     parents = [
-        lineage[index + 1].parent_revision
+        following.parent_revision
         for lineage in (mine, theirs)
-        for index, entry in enumerate(lineage[:-1])
+        for entry, following in itertools.pairwise(lineage)
         if entry.id == common.id
     ]
     return max(0, min(parents, default=common.parent_revision) - MARGIN)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from failover.core.clocks import EXCHANGE_MAX_US, NOTHING_KNOWN, STEP_US, Sample, best, sample
 from failover.core.lease import NEVER, VOID, Lease
-from failover.core.lineage import Relation, Side, parting_revision, relate
+from failover.core.lineage import Relation, Side, common_head, parting_revision, relate
 from failover.core.model import Choice, Kind, LastChange, LineageEntry, Mode, Role, Sync
 from failover.core.terms import next_term
 from failover.core.timing import FAST, LAN, PRESETS, WAN, Timing
@@ -87,9 +87,29 @@ def test_the_parting_revision_leaves_a_margin() -> None:
     theirs = (*COMMON, row("d", 1, parent=4000))
     assert parting_revision(mine, theirs) == 3000
     assert parting_revision((row("x", 0),), theirs) == 0
-    absorbed = (*theirs, replace(row("v", 1, Kind.VERDICT, parent=9000), absorbs="c"))
-    assert parting_revision(mine, absorbed) == 4000
     assert parting_revision((*COMMON, row("c", 0, Kind.ALONE, parent=900)), theirs) == 0
+
+
+def test_a_side_that_was_absorbed_parted_where_it_went_on_and_not_at_its_head() -> None:
+    loser = (*COMMON, row("c", 0, Kind.ALONE, parent=5000), row("l", 0, parent=9000))
+    winner = (*COMMON, row("d", 1, parent=4000), replace(row("v", 1, Kind.VERDICT, parent=9500), absorbs="l"))
+    assert parting_revision(loser, winner) == 3000
+    led_on = (COMMON[0],)  # alone or asynchronous from the beginning: its head is common too
+    absorbing = (*led_on, row("d", 1, parent=4000), replace(row("v", 1, Kind.VERDICT, parent=9500), absorbs="a"))
+    assert parting_revision(led_on, absorbing) == 3000
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.booleans())
+def test_both_nodes_find_the_same_newest_common_row(ours: int, theirs: int, later: int, absorbed: bool) -> None:
+    one = (*COMMON, *(row(f"one{index}", 0, parent=20 + index) for index in range(ours)))
+    other = (*COMMON, *(row(f"other{index}", 1, parent=20 + index) for index in range(theirs)))
+    newest = COMMON[-1]
+    if absorbed:
+        newest = one[-1]
+        other = (*other, replace(row("v", 1, Kind.VERDICT, parent=90), absorbs=newest.id))
+        one = (*one, *(row(f"later{index}", 0, parent=95 + index) for index in range(later)))
+    assert common_head(one, other) == newest
+    assert common_head(other, one) == newest
 
 
 SPLIT_0 = (*COMMON, row("c", 0, Kind.ALONE, parent=100))

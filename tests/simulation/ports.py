@@ -293,25 +293,27 @@ class SimRejoin(Part):
             raise PreconditionError("the leader's history is another one")
         position = len(leader.wal)
         leader.slots = {order.subscription: position}
-        rows, lineage = dict(leader.rows), leader.lineage
-        extra = {key for id_, key in own.rows.items() if rows.get(id_) != key and not key.startswith("gap-")}
+        rows, lineage, parting = dict(leader.rows), leader.lineage, order.parting_revision
+        extra = {id_: key for id_, key in own.rows.items() if id_ not in rows or (id_ >= parting and rows[id_] != key)}
+        lost = {key for key in extra.values() if not key.startswith("gap-")}
         await self.pause(0.02)
-        if order.archived is None and extra:
-            self.machine.archive |= extra
+        only_here = {key for id_, key in extra.items() if id_ >= parting and key in lost}
+        if order.archived is None and only_here:
+            self.machine.archive |= only_here
             await before_loss()
         progress(Progress(0, len(rows), 0, 0.0))
         await self.pause(COPY_S)
         self._leader()
-        missing = extra - self.machine.archive
+        missing = lost - self.machine.archive
         assert not missing, f"rows are dropped that are in no archive: {missing}"
-        own.replace(rows)
+        own.replace({**rows, **{id_: key for id_, key in own.rows.items() if id_ in rows and id_ not in extra}})
         own.lineage, own.data = lineage, DataState.COMPLETE
         own.sequence, own.wal, own.synced_at = leader.sequence, [], 0
         own.compacted = leader.compacted
         await self.pause()
         own.subscription = Subscription(order.subscription, self.world.now_s(), position)
         return RejoinReport(
-            "copy", len(rows), len(extra), len(rows), 0, COPY_S, None, 0 if order.archived else len(extra)
+            "copy", len(rows), len(lost), len(rows), 0, COPY_S, None, 0 if order.archived else len(only_here)
         )
 
     async def archive(self, acceptance: Acceptance) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import mock
 
+from failover.core import lineage
 from tests.simulation.moments import until_split
 
 if TYPE_CHECKING:
@@ -124,5 +126,29 @@ def test_a_proposal_that_changes_leaves_a_leader(simulate: Simulate) -> None:
         pair.world.machines[1].state_sync_s = 0.0
         pair.muted.clear()
         await pair.verify(split=True)  # R7
+
+    simulate(scenario)
+
+
+def test_a_side_that_led_on_anew_in_the_split_is_compared_from_where_the_two_parted(simulate: Simulate) -> None:
+    """Under the revisions of the loser's first leadership the winner has other rows, and the last one says nothing of them."""
+
+    async def scenario(pair: SimPair) -> None:
+        loser = pair.leader()
+        lineage_of = pair.world.machines[loser].postgres
+        await until_split(pair, alone_s=6.0)
+        rows = len(lineage_of.lineage)
+        pair.power_off(loser)
+        pair.start(loser)
+        await pair.until("it to lead on", lambda: pair.leads(loser) and len(lineage_of.lineage) > rows, 30.0)
+        await pair.quiet(1.0)
+        pair.muted.add(loser)
+        await pair.quiet(1.0)  # the other has the later change
+        with mock.patch.object(lineage, "MARGIN", 5):  # a split of minutes has more rows than the margin
+            pair.heal()
+            await pair.until_in_sync()
+            pair.muted.clear()
+            await pair.verify(split=True)
+        assert pair.leader() == 1 - loser
 
     simulate(scenario)
