@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,8 +11,7 @@ from failover.core.model import DataState, LastChange, Lineage, LineageEntry, Po
 from failover.ports import PostgresDownError
 
 if TYPE_CHECKING:
-    import psycopg
-
+    from failover.adapters.sessions import Session
     from failover.ports import Clock
 
 NAMES_KEPT = 64  # of streams whose stamps are remembered; there are few, and old ones need not be kept
@@ -78,7 +77,7 @@ class Look:
         self._changes = _Changes(clock)
         self._waits = _Waits(clock)
 
-    async def take(self, session: psycopg.AsyncConnection[Any]) -> PostgresStatus:
+    async def take(self, session: Session) -> PostgresStatus:
         """Look once. Raises PostgresDownError where the database holds no node, psycopg.Error."""
         raw = await sql_files.ask(
             session, "status", scanned=self._changes.scanned, known=self._lineage[0], kine_role=self._kine_role

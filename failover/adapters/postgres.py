@@ -13,7 +13,7 @@ from psycopg.sql import Identifier
 
 from failover.adapters import sql_files
 from failover.adapters.look import Look
-from failover.adapters.sessions import PostgresTimeouts, Sessions
+from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.core.model import DataState, LineageEntry
 from failover.ports import FencedError, LeadOrder, PortError, PostgresDownError, PreconditionError
 
@@ -125,7 +125,7 @@ class OwnPostgres:
             rows = await sql_files.run(session, "record", **_values(entry))
         return replace(entry, **rows[0])
 
-    async def _require_complete(self, session: psycopg.AsyncConnection[Any]) -> None:
+    async def _require_complete(self, session: Session) -> None:
         state = (await sql_files.run(session, "data_state"))[0]
         if state["data"] != DataState.COMPLETE or not state["rows"]:
             raise PreconditionError(f"the own data is {state['data']}: it never leads")
@@ -172,7 +172,7 @@ class OwnPostgres:
             await self._set_waits(session, "")
         self._look.wait_anew()
 
-    async def _set_waits(self, session: psycopg.AsyncConnection[Any], value: str) -> None:
+    async def _set_waits(self, session: Session, value: str) -> None:
         await sql_files.run(session, "set_waits", standby=value)
         await sql_files.run(session, "reload")
         while (await sql_files.run(session, "waits_for"))[0]["waits_for"] != value:
@@ -198,9 +198,7 @@ class OwnPostgres:
         await self._sessions.close()
 
 
-async def set_up(
-    session: psycopg.AsyncConnection[Any], supervisor: str, kine_role: str, *, password_required: bool
-) -> None:
+async def set_up(session: Session, supervisor: str, kine_role: str, *, password_required: bool) -> None:
     """As a superuser: make both roles, and the functions by which the supervisor's does what takes a superuser."""
     await sql_files.run(session, "setup_roles", supervisor=supervisor, kine_role=kine_role)
     await sql_files.run(
@@ -209,7 +207,7 @@ async def set_up(
     )  # fmt: skip
 
 
-async def close_role(session: psycopg.AsyncConnection[Any], term: int, kine_role: str) -> None:
+async def close_role(session: Session, term: int, kine_role: str) -> None:
     """Close Kine's role under `term`, then end its sessions and return when all are gone."""
     await sql_files.run(session, "close_role", term=term)
     while True:
@@ -219,7 +217,7 @@ async def close_role(session: psycopg.AsyncConnection[Any], term: int, kine_role
         await asyncio.sleep(POLL_S)
 
 
-async def until_flushed(session: psycopg.AsyncConnection[Any], standby: str, lsn: int) -> None:
+async def until_flushed(session: Session, standby: str, lsn: int) -> None:
     """Poll until the standby has flushed past `lsn`; the caller bounds the time."""
     while True:
         rows = await sql_files.run(session, "standby_flush", standby=standby)
@@ -228,7 +226,7 @@ async def until_flushed(session: psycopg.AsyncConnection[Any], standby: str, lsn
         await asyncio.sleep(POLL_S)
 
 
-async def drop_slots(session: psycopg.AsyncConnection[Any], pattern: str, keep: str | None) -> None:
+async def drop_slots(session: Session, pattern: str, keep: str | None) -> None:
     """Drop the slots that match, ending whoever uses them."""
     while slots := await sql_files.run(session, "list_slots", pattern=pattern, keep=keep):
         for slot in slots:

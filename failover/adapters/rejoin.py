@@ -19,8 +19,8 @@ from psycopg.sql import Identifier, Literal
 from failover.adapters import sql_files
 from failover.adapters.archive import Archive, object_line, row_line
 from failover.adapters.postgres import drop_slots, dump_lineage
-from failover.adapters.sessions import PostgresTimeouts, Sessions
-from failover.ports import PeerPostgresError, PortError, PreconditionError, Progress, RejoinOrder, RejoinReport
+from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
+from failover.ports import PeerPostgresError, PreconditionError, Progress, RejoinOrder, RejoinReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from failover.adapters.postgres import OwnPostgres
     from failover.core.model import Acceptance
 
-Session = psycopg.AsyncConnection[Any]
 BATCH = 5_000  # rows fetched at once
 COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is cheaper than mending the old one
 COPY_BLOCK = 256 * 1024  # bytes written at once: row by row, waiting costs more than copying
@@ -99,7 +98,10 @@ class Rejoiner:
 
     async def archive(self, acceptance: Acceptance) -> str:
         """Archive what differs from the winner's, before anything is dropped. Returns the archive's name."""
-        async with self._to_leader() as leader, self._own.session(self._timeouts.copy_s) as own:
+        async with (
+            self._leader.apart("rejoin", PeerPostgresError) as leader,
+            self._own.session(self._timeouts.copy_s) as own,
+        ):
             await leader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             async with leader.transaction():
                 # Contents of every row: where the two parted is for the comparison to find out.
@@ -125,22 +127,9 @@ class Rejoiner:
         await self._leader.close()
 
     @contextlib.asynccontextmanager
-    async def _to_leader(self) -> AsyncIterator[Session]:
-        try:
-            session = await self._leader.connect()
-        except psycopg.Error as error:
-            raise PeerPostgresError(f"the leader's Postgres: {' '.join(str(error).split())}") from None
-        try:
-            yield session
-        except psycopg.Error as error:
-            raise PortError(f"the rejoin did not get through: {' '.join(str(error).split())[:300]}") from None
-        finally:
-            await session.close()
-
-    @contextlib.asynccontextmanager
     async def _snapshot(self, order: RejoinOrder) -> AsyncIterator[Session]:
         """A session to the leader that sees exactly the moment from which the new slot streams."""
-        async with self._to_leader() as leader:
+        async with self._leader.apart("rejoin", PeerPostgresError) as leader:
             await drop_slots(leader, f"kf\\_{self._node}\\_%", None)
             slots = await self._leader.connect(replication="database")
             try:

@@ -12,22 +12,14 @@ before the follower was read the second time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import psycopg
 
 from failover.adapters import sql_files
 from failover.adapters.postgres import POLL_S, until_flushed
-from failover.adapters.sessions import PostgresTimeouts, Sessions
+from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.ports import PeerPostgresError, PortError, PostgresDownError, PostgresHungError, ScrubReport
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-Session = psycopg.AsyncConnection[Any]
 CHUNK = 1024  # revisions in a line of digest_range.sql
 WINDOW = 64 * CHUNK  # revisions that one statement reads
 BEGIN = -(1 << 62)  # no revision is below 1, and a row that says so must be found as well
@@ -67,8 +59,8 @@ class Scrubber:
         try:
             async with (
                 asyncio.timeout(self._timeouts.copy_s),
-                self._session(self._own) as own,
-                self._session(self._peer) as peer,
+                self._own.apart("scrub", PostgresDownError) as own,
+                self._peer.apart("scrub", PeerPostgresError) as peer,
             ):
                 leader, follower = (own, peer) if leads else (peer, own)
                 found = await self._all(leader, follower, share)
@@ -83,21 +75,6 @@ class Scrubber:
             unsettled=found.unsettled,
             seconds=time.monotonic() - began_s,
         )
-
-    @contextlib.asynccontextmanager
-    async def _session(self, sessions: Sessions) -> AsyncIterator[Session]:
-        """A session of the scrub's own: it must not keep one from the node for so long."""
-        try:
-            session = await sessions.connect()
-        except psycopg.Error as error:
-            kind = PostgresDownError if sessions is self._own else PeerPostgresError
-            raise kind(f"{sessions.where}: {_line(error)}") from None
-        try:
-            yield session
-        except psycopg.Error as error:
-            raise PortError(f"the scrub did not get through: {_line(error)}") from None
-        finally:
-            await session.close()
 
     async def _all(self, leader: Session, follower: Session, share: float) -> _Found:
         standby = await self._standby(leader)
@@ -211,7 +188,3 @@ async def _next(session: Session, low: int) -> tuple[int | None, int | None]:
 def _sort_in(one: int, contents: tuple[int | None, int | None], found: _Found) -> None:
     there, here = contents
     (found.missing if here is None else found.extra if there is None else found.changed).append(one)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -19,6 +19,8 @@ from failover.ports import PortError, PostgresDownError, PostgresHungError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+Session = psycopg.AsyncConnection[Any]
+
 SESSIONS_MAX = 6
 APPLICATION = "kine-failover"
 OPTIONS = " ".join(
@@ -54,12 +56,12 @@ class Sessions:
         self.conninfo = conninfo
         self.timeouts = timeouts
         self.where = where
-        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self._idle: list[Session] = []
         self._room = asyncio.Semaphore(SESSIONS_MAX)
         self._canary: _Canary | None = None
 
     @contextlib.asynccontextmanager
-    async def session(self, timeout_s: float) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def session(self, timeout_s: float) -> AsyncIterator[Session]:
         """Lend a session for at most `timeout_s`. Raises PostgresDownError, PostgresHungError or PortError."""
         try:
             async with asyncio.timeout(timeout_s), self._room:
@@ -79,7 +81,24 @@ class Sessions:
         except psycopg.Error as error:
             raise PortError(f"{self.where} refused a statement: {_line(error)}") from None
 
-    async def connect(self, **options: Any) -> psycopg.AsyncConnection[Any]:
+    @contextlib.asynccontextmanager
+    async def apart(self, work: str, unreachable: type[PortError]) -> AsyncIterator[Session]:
+        """Have a session beside the free list, for work that would keep one from the node for long; it is closed afterwards.
+
+        Raises `unreachable` where none comes about, and PortError, naming the work, where a statement on it fails.
+        """
+        try:
+            connection = await self.connect()
+        except psycopg.Error as error:
+            raise unreachable(f"{self.where}: {_line(error)}") from None
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise PortError(f"the {work} did not get through: {_line(error)}") from None
+        finally:
+            await connection.close()
+
+    async def connect(self, **options: Any) -> Session:
         """Return a new session of the caller's own. Raises psycopg.OperationalError."""
         return await psycopg.AsyncConnection.connect(
             self.conninfo,
@@ -111,7 +130,7 @@ class Sessions:
         while self._idle:
             await _discard(self._idle.pop())
 
-    async def _take(self) -> psycopg.AsyncConnection[Any]:
+    async def _take(self) -> Session:
         while self._idle:
             connection = self._idle.pop()
             if not _hung_up(connection):
@@ -119,7 +138,7 @@ class Sessions:
             await _discard(connection)
         return await self.connect()
 
-    def _give_back(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def _give_back(self, connection: Session) -> None:
         if not connection.closed and connection.info.transaction_status is TransactionStatus.IDLE:
             self._idle.append(connection)
 
@@ -130,7 +149,7 @@ class _Canary:
     def __init__(self, sessions: Sessions, lost: Callable[[], None]) -> None:
         self._sessions = sessions
         self._lost = lost
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: Session | None = None
         self._socket: socket.socket | None = None
 
     async def keep(self) -> None:
@@ -168,7 +187,7 @@ class _Canary:
         self._forget()
 
 
-def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
+def _hung_up(connection: Session) -> bool:
     """Whether the server has ended a session that lay idle."""
     if connection.closed:
         return True
@@ -185,10 +204,11 @@ def _hung_up(connection: psycopg.AsyncConnection[Any]) -> bool:
             return True
 
 
-async def _discard(connection: psycopg.AsyncConnection[Any]) -> None:
+async def _discard(connection: Session) -> None:
     with contextlib.suppress(psycopg.Error, OSError):
         await connection.close()
 
 
 def _line(error: BaseException) -> str:
+    """What Postgres or libpq says, in one line of bounded length."""
     return " ".join(str(error).split())[:300]
