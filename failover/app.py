@@ -28,6 +28,7 @@ from failover.adapters.probes import NetworkProbes
 from failover.adapters.rejoin import Rejoiner
 from failover.adapters.scrub import Scrubber
 from failover.adapters.state_file import StateFile
+from failover.api.handlers import Handlers
 from failover.api.server import ApiServer
 from failover.api.status import status
 from failover.core.model import Role, Sync
@@ -198,7 +199,7 @@ def build(parts: Parts, file: Path) -> App:
         api.reload()
         return changed(parts, now)
 
-    api = ApiServer(node, parts.api, archive, reload, Scrubber(parts.postgres.own, peer, timeouts))
+    api = ApiServer(Handlers(node, parts.api, archive, reload, Scrubber(parts.postgres.own, peer, timeouts)))
     told.append(node)
     hooks = None if parts.hooks is None else Hooks(parts.hooks, history)
     canary_rows = _canary_rows(parts, postgres)

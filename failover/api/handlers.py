@@ -57,8 +57,8 @@ class Handlers:
         reload: Callable[[], Awaitable[list[str]]],
         scrub: Scrub | None = None,
     ) -> None:
+        self.settings = settings
         self._node = node
-        self._settings = settings
         self._archive = archive
         self._reload = reload
         self._streams = 0
@@ -200,7 +200,7 @@ class Handlers:
         from failover.api.metrics import exposition  # noqa: PLC0415
 
         body, content_type = await exposition(
-            self._node, self._settings, self._archive, request.headers.get("Accept", "")
+            self._node, self.settings, self._archive, request.headers.get("Accept", "")
         )
         return web.Response(body=body, headers={"Content-Type": content_type})
 

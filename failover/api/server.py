@@ -14,7 +14,6 @@ from aiohttp import web
 
 from failover.api import access
 from failover.api.access import Access
-from failover.api.handlers import Handlers
 from failover.api.limits import HANDSHAKE_S, Connections, Rate
 from failover.api.routes import ROUTES
 from failover.ports import PortError
@@ -23,11 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from failover.adapters.archive import Archive
     from failover.adapters.peer_link import TlsFiles
+    from failover.api.handlers import Handlers
     from failover.api.routes import Route
-    from failover.node.loop import Node
-    from failover.ports import Scrub
 
 log = structlog.get_logger()
 
@@ -69,16 +66,9 @@ class ApiSettings:
 class ApiServer:
     """Serves one node to its machine's administrator, and to whoever a certificate or loopback lets in."""
 
-    def __init__(
-        self,
-        node: Node,
-        settings: ApiSettings,
-        archive: Archive,
-        reload: Callable[[], Awaitable[list[str]]],
-        scrub: Scrub | None = None,
-    ) -> None:
-        self._settings = settings
-        self._handlers = Handlers(node, settings, archive, reload, scrub)
+    def __init__(self, handlers: Handlers) -> None:
+        settings = self._settings = handlers.settings
+        self._handlers = handlers
         self._rate = Rate(settings.requests_per_s, time.monotonic)
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []

@@ -13,6 +13,7 @@ from failover.adapters.archive import Archive
 from failover.adapters.clock import SystemClock
 from failover.adapters.history import HistoryFile
 from failover.adapters.peer_link import TlsFiles
+from failover.api.handlers import Handlers
 from failover.api.server import ApiServer, ApiSettings, Listener
 from failover.certificates import create
 from failover.core.model import Role
@@ -88,7 +89,7 @@ def serve(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Served]]:
                     **{"requests_per_s": 1000.0, **options},
                 )
                 served.archives.append(Archive(tmp_path / f"archives-{number}"))
-                server = ApiServer(node, settings, served.archives[-1], nothing_changed)
+                server = ApiServer(Handlers(node, settings, served.archives[-1], nothing_changed))
                 await server.start()
                 served.nodes.append(node)
                 served.servers.append(server)

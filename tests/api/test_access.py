@@ -15,7 +15,6 @@ from failover.api.limits import Rate
 from failover.api.routes import ROUTES
 from failover.api.server import ApiServer
 from failover.ports import PortError
-from tests.api.conftest import nothing_changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +134,7 @@ async def test_a_second_supervisor_is_refused(serve: Serve) -> None:
     async with serve() as served:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(served.plain[0].rsplit(":", 1)[1]))) == 0
-        second = ApiServer(served.nodes[0], served.servers[0]._settings, served.archives[0], nothing_changed)
+        second = ApiServer(served.servers[0]._handlers)
         with pytest.raises(PortError, match="another supervisor answers"):
             await second.start()
         async with served.locally(0) as session, session.get("/v1/status") as answer:
