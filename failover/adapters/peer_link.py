@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
@@ -135,6 +134,8 @@ class PeerLink:
         incoming = web.WebSocketResponse(max_msg_size=wire.BYTES_MAX, compress=False, timeout=0.2)
         await incoming.prepare(request)
         self._incoming.add(incoming)
+        for path in self._paths:
+            path.knocked.set()
         name = f"from {request.remote}"
         try:
             while True:
@@ -189,10 +190,14 @@ class PeerLink:
                 except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
                     path.note(_why(error))
                 finally:
-                    if path.connected:
-                        path.connected = False
+                    stood, path.connected = path.connected, False
+                    if stood:
                         self._closed(path.name)
-                await self._clock.sleep(self._settings.retry_s)
+                if stood:  # two nodes that refuse each other would have each other try without end
+                    await self._clock.sleep(self._settings.retry_s)
+                else:
+                    path.knocked.clear()
+                    await self._clock.sleep_or(path.knocked, self._settings.retry_s)
 
     async def _speak(self, path: _Path, outgoing: aiohttp.ClientWebSocketResponse) -> None:
         """Send what there is until the peer closes the connection, which is noticed at once."""
@@ -204,9 +209,10 @@ class PeerLink:
                 path.note("the peer refuses this node; its log says why")
         finally:
             sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
-                await sender
-            await outgoing.close()
+            try:
+                await asyncio.gather(sender, return_exceptions=True)  # its end, and never this task's own, is swallowed
+            finally:
+                await outgoing.close()
 
     async def _drain(self, path: _Path, outgoing: aiohttp.ClientWebSocketResponse) -> None:
         try:
@@ -230,6 +236,7 @@ class _Path:
         self.connected = False
         self.heard_s = float("-inf")
         self.error: str | None = None
+        self.knocked = asyncio.Event()  # the peer has connected, on whichever path
         self._raw: bytes | None = None
         self._some = asyncio.Event()
 

@@ -336,10 +336,13 @@ class Node:
         # Until going alone is said, a message that does not ask any more would extend the lease again.
         unanswered = rule.decision is Decision.GO_ALONE and cell.stream is Stream.UNANSWERED
         self.memory.asks_renounce = unanswered or rule.decision is Decision.ASK_RENOUNCE
+        before = self.memory.verdict
         if rule.decision is not Decision.RESOLVE:
             self.memory.verdict = None
-        elif seen.me == 1 or self.memory.verdict is None or not concerns(self.memory.verdict, seen):
+        elif seen.me == 1 or before is None or not concerns(before, seen):
             self.memory.verdict = propose(seen, self.settings.split, self.settings.preferred_node)
+        if self.memory.verdict not in (None, before):
+            self.say()  # the peer's move waits for it
         if self.running is not None:
             plan, decision, task = self.running
             same = rule.decision is decision

@@ -47,15 +47,20 @@ def beat(node: int, cluster: str = "shop") -> Heartbeat:
     )  # fmt: skip
 
 
+def on_loopback(
+    files: tuple[TlsFiles | None, TlsFiles | None] = (None, None), clusters: tuple[str, str] = ("shop", "shop")
+) -> tuple[Reservation, list[LinkSettings]]:
+    reserved = Reservation(2)
+    places = [("127.0.0.1", port) for port in reserved.ports]
+    return reserved, [LinkSettings(clusters[n], n, (places[n],), (places[1 - n],), files[n]) for n in (0, 1)]
+
+
 @contextlib.asynccontextmanager
 async def linked(
     files: tuple[TlsFiles | None, TlsFiles | None], clusters: tuple[str, str] = ("shop", "shop")
 ) -> AsyncIterator[tuple[list[PeerLink], list[Ears]]]:
-    reserved = Reservation(2)
-    places = [("127.0.0.1", port) for port in reserved.ports]
-    links = [
-        PeerLink(LinkSettings(clusters[n], n, (places[n],), (places[1 - n],), files[n]), SystemClock()) for n in (0, 1)
-    ]
+    reserved, settings = on_loopback(files, clusters)
+    links = [PeerLink(one, SystemClock()) for one in settings]
     ears = [Ears(), Ears()]
     try:
         for link, ear in zip(links, ears, strict=True):
@@ -88,6 +93,28 @@ async def test_heartbeats_arrive_over_mutual_tls(tmp_path: Path) -> None:
         await links[0].stop()
         async with asyncio.timeout(20):
             await ears[1].closed.wait()
+
+
+async def test_a_peer_that_connects_is_connected_to_at_once() -> None:
+    """After a cut each node waits before it tries again; the first that gets through ends the other's waiting."""
+    reserved, settings = on_loopback()
+    waits = PeerLink(replace(settings[0], retry_s=3600.0), SystemClock())
+    comes = PeerLink(settings[1], SystemClock())
+    ears = [Ears(), Ears()]
+    try:
+        await waits.start(ears[0].take, ears[0].lost)
+        async with asyncio.timeout(20):
+            while waits.paths()[0].error is None:
+                await asyncio.sleep(0.01)
+        await comes.start(ears[1].take, ears[1].lost)
+        saying = asyncio.create_task(say_on(waits, beat(0)))
+        async with asyncio.timeout(20):
+            assert await ears[1].heard.get() == beat(0)
+        saying.cancel()
+    finally:
+        await waits.stop()
+        await comes.stop()
+        reserved.release()
 
 
 async def test_another_authority_is_refused(tmp_path: Path) -> None:
