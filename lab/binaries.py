@@ -148,7 +148,7 @@ def _build_kine(target: Path) -> Path:
         environment = {**os.environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"}
         with tempfile.TemporaryFile("w+", dir=folder) as output:
             process = subprocess.Popen([go, "install", KINE_MODULE], env=environment, stdout=output, stderr=output)
-            _show_progress(process, f"building Kine {KINE_VERSION} with {go} (about 2 minutes, once)")
+            show_progress(process, f"building Kine {KINE_VERSION} with {go} (about 2 minutes, once)")
             if process.returncode:
                 output.seek(0)
                 raise MissingProgramError(
@@ -158,7 +158,8 @@ def _build_kine(target: Path) -> Path:
     return target
 
 
-def _show_progress(process: subprocess.Popen[bytes], what: str) -> None:
+def show_progress(process: subprocess.Popen[bytes], what: str) -> None:
+    """Tell a person how long a build has taken so far; returns when it has ended."""
     began = time.monotonic()
     while process.poll() is None:
         time.sleep(0.5)

@@ -88,17 +88,23 @@ class TwoNodes(Generic[NodeT]):
     """Both nodes, and waiting for what they do together."""
 
     nodes: tuple[NodeT, NodeT]
+    wait_s = WAIT_S
+    look_s = 0.02  # between two looks at both
+
+    def last_words(self) -> str:
+        """Return what tells a person more about a wait that was in vain, where there is something."""
+        return ""
 
     async def until(self, what: str, condition: Callable[[Sequence[dict[str, Any] | None]], bool]) -> list[Any]:
         """Poll both nodes' status until the condition holds. Raises TimeoutError with both status."""
-        deadline = time.monotonic() + WAIT_S
+        deadline_s = time.monotonic() + self.wait_s
         while True:
             told = await asyncio.gather(*(node.status() for node in self.nodes))
             if condition(told):
                 return told
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {WAIT_S:g} s for {what}; {json.dumps(told)[:4000]}")
-            await asyncio.sleep(0.02)
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"waited {self.wait_s:g} s for {what}; {json.dumps(told)[:4000]}{self.last_words()}")
+            await asyncio.sleep(self.look_s)
 
     async def until_in_sync(self) -> list[Any]:
         """Return when one node leads in sync, the other follows, and Kine runs on both."""
@@ -115,15 +121,15 @@ class TwoNodes(Generic[NodeT]):
 
     async def until_equal(self) -> list[tuple[Any, ...]]:
         """Return the rows of the kine table once both nodes hold the same ones. Raises TimeoutError."""
-        deadline = time.monotonic() + WAIT_S
+        deadline_s = time.monotonic() + self.wait_s
         while True:
             mine, theirs = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.nodes))
             if mine == theirs:
                 return mine
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline_s:
                 differing = set(mine) ^ set(theirs)
                 raise TimeoutError(f"{len(differing)} rows differ: {sorted(differing)[:5]}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.look_s)
 
 
 def leads(told: dict[str, Any] | None) -> bool:

@@ -9,17 +9,16 @@ import json
 import subprocess
 import tarfile
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from docker.errors import APIError, NotFound
 
-from lab.two_nodes import in_sync, leads
+from lab.two_nodes import NodeView, TwoNodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from docker import DockerClient
     from docker.models.containers import Container
@@ -48,12 +47,11 @@ class NotUpError(Exception):
     """The project does not run; the message says what to start."""
 
 
-class ContainerNode:
+class ContainerNode(NodeView):
     """One machine: the container that holds its network, and those of Postgres, supervisor and front."""
 
     def __init__(self, engine: DockerClient, project: str, number: int, folder: Path) -> None:
-        self.number = number
-        self.state_dir = folder / f"node-{number}"
+        super().__init__(number, folder / f"node-{number}")
         self._engine = engine
         self._project = project
 
@@ -122,11 +120,14 @@ class ContainerNode:
         labels = [f"com.docker.compose.project={self._project}", f"com.docker.compose.network={name}"]
         return self._engine.networks.list(filters={"label": labels})[0]
 
-    def status(self) -> dict[str, Any] | None:
+    async def status(self) -> dict[str, Any] | None:
         """Ask the supervisor; None when it does not answer.
 
         By the engine's client, which costs far less than a process: an answer that it cut is asked for again.
         """
+        return await asyncio.to_thread(self._status)
+
+    def _status(self) -> dict[str, Any] | None:
         ask = ["/opt/kine-failover/bin/python", "-I", "-S", "-c", ASK, "v1/status"]
         try:
             told: dict[str, Any] = json.loads(self.container("node").exec_run(ask, stderr=False).output)
@@ -148,7 +149,7 @@ class ContainerNode:
             with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as packed:
                 packed.extractall(self.state_dir, filter="data")
 
-    def log(self, part: str = "node", lines: int = 60) -> str:
+    def said(self, part: str = "node", lines: int = 60) -> str:
         """Return the end of a part's log."""
         return str(self.container(part).logs(tail=lines).decode(errors="replace"))
 
@@ -165,8 +166,11 @@ def execute(container: Container, *argv: str) -> bytes:
     return done.stdout
 
 
-class ContainerPair:
+class ContainerPair(TwoNodes[ContainerNode]):
     """Both machines of a running project."""
+
+    wait_s = WAIT_S
+    look_s = LOOK_S
 
     def __init__(self, engine: DockerClient, project: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="kine-failover-compose-")
@@ -181,33 +185,13 @@ class ContainerPair:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def other(self, node: ContainerNode) -> ContainerNode:
-        """Return the other node."""
-        return self.nodes[1 - node.number]
-
     def service(self, name: str) -> Container:
         """Return a service's container. Raises NotUpError."""
         return find(self.engine, self.project, name)
 
-    async def told(self) -> list[dict[str, Any] | None]:
-        """Ask both supervisors."""
-        return list(await asyncio.gather(*(asyncio.to_thread(node.status) for node in self.nodes)))
-
-    async def until(self, what: str, condition: Callable[[Sequence[dict[str, Any] | None]], bool]) -> list[Any]:
-        """Poll both nodes' status until the condition holds. Raises TimeoutError with both status and logs."""
-        deadline_s = time.monotonic() + WAIT_S
-        while True:
-            told = await self.told()
-            if condition(told):
-                return told
-            if time.monotonic() > deadline_s:
-                logs = "\n".join(f"---- node {node.number}\n{node.log()}" for node in self.nodes)
-                raise TimeoutError(f"waited {WAIT_S:g} s for {what}; {json.dumps(told)[:4000]}\n{logs}")
-            await asyncio.sleep(LOOK_S)
-
-    async def until_in_sync(self) -> list[Any]:
-        """Return when one node leads in sync, the other follows, and Kine runs on both."""
-        return await self.until("in_sync on one node, the other following, Kine on both", in_sync)
+    def last_words(self) -> str:
+        """Return the end of both supervisors' logs."""
+        return "".join(f"\n---- node {node.number}\n{node.said()}" for node in self.nodes)
 
     async def until_leads(self, node: ContainerNode) -> None:
         """Return when this node leads and serves."""
@@ -217,23 +201,6 @@ class ContainerPair:
             return told is not None and told["role"] == "leader" and bool(told["postgres"].get("open"))
 
         await self.until(f"node {node.number} to lead", condition)
-
-    async def leader(self) -> ContainerNode:
-        """Return the one node that leads."""
-        told = await self.until("one leader", lambda both: sum(leads(one) for one in both) == 1)
-        return self.nodes[[leads(one) for one in told].index(True)]
-
-    async def until_equal(self) -> list[tuple[Any, ...]]:
-        """Return the rows of the kine table once both nodes hold the same ones. Raises TimeoutError."""
-        deadline_s = time.monotonic() + WAIT_S
-        while True:
-            mine, theirs = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.nodes))
-            if mine == theirs:
-                return mine
-            if time.monotonic() > deadline_s:
-                differing = set(mine) ^ set(theirs)
-                raise TimeoutError(f"{len(differing)} rows differ: {sorted(differing)[:5]}")
-            await asyncio.sleep(LOOK_S)
 
     def logs(self) -> str:
         """Return what the containers said last, for a person who looks for what went wrong."""

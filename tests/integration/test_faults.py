@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -403,36 +402,16 @@ def fill(node: NodeProcesses, rows: int) -> None:
         )
 
 
-async def test_disk_full_on_the_leader(running_pair: Start, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    why = await asyncio.to_thread(mount, disk)
-    if why is not None:
-        pytest.skip(f"a small file system cannot be mounted: {why}")
-    try:
-        # Node 0 watches the small file system, node 1 something else.
-        async with running_pair(extra={"probes": "free_min_mib = 50"}) as (pair, clients):
-            leader = await pair.leader()
-            leader.stop_supervisor()
-            text = leader.config.read_text(encoding="utf-8")
-            leader.config.write_text(text.replace("[probes]", f'[probes]\nfolders = ["{disk}"]'), encoding="utf-8")
-            leader.start_supervisor()
-            await pair.until_in_sync()
-            (disk / "filler").write_bytes(b"x" * (60 << 20))
-            await until_leads(pair, pair.other(leader))  # in order, before anything fails
-            (disk / "filler").unlink()
-            await clients.verify()
-    finally:
-        await asyncio.to_thread(unmount, disk)
-
-
-def mount(folder: Path) -> str | None:
-    """Mount a file system of 100 MB. Returns why it cannot be done."""
-    argv = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(folder)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return done.stderr.strip() if done.returncode else None
-
-
-def unmount(folder: Path) -> None:
-    """Unmount it."""
-    subprocess.run(["umount", str(folder)], check=True)
+async def test_disk_full_on_the_leader(running_pair: Start, small_disk: Path) -> None:
+    # Node 0 watches the small file system, node 1 something else.
+    async with running_pair(extra={"probes": "free_min_mib = 50"}) as (pair, clients):
+        leader = await pair.leader()
+        leader.stop_supervisor()
+        text = leader.config.read_text(encoding="utf-8")
+        leader.config.write_text(text.replace("[probes]", f'[probes]\nfolders = ["{small_disk}"]'), encoding="utf-8")
+        leader.start_supervisor()
+        await pair.until_in_sync()
+        (small_disk / "filler").write_bytes(b"x" * (60 << 20))
+        await until_leads(pair, pair.other(leader))  # in order, before anything fails
+        (small_disk / "filler").unlink()
+        await clients.verify()

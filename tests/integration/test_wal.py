@@ -6,10 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 
 from tests.conftest import calm
-from tests.integration.test_faults import mount, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,37 +88,27 @@ async def test_a_server_without_a_limit_is_guarded(running_pair: Start) -> None:
 
 
 async def test_a_disk_that_fills_up_takes_the_slot_of_a_follower_that_is_away(
-    running_pair: Start, tmp_path: Path
+    running_pair: Start, small_disk: Path
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    why = await asyncio.to_thread(mount, disk)
-    if why is not None:
-        pytest.skip(f"a small file system cannot be mounted: {why}")
-    try:
-        probes = f'free_min_mib = 50\nfolders = ["{disk}"]'
-        async with running_pair(postgres_settings=SMALL | {"max_slot_wal_keep_size": "-1"}, **calm(probes=probes)) as (
-            pair,
-            clients,
-        ):
-            leader = await pair.leader()
-            follower = pair.other(leader)
-            follower.kill()
-            await clients.until_writing(20, (leader.number,))
-            await asyncio.to_thread(write_wal, leader, 100)  # more than a full disk spares, less than a good one does
-            await pair.until("the leader to see what the slot keeps", keeps(leader, 90 << 20))
-            assert not said(leader, "slot_dropped")
-            (disk / "filler").write_bytes(b"x" * (60 << 20))
-            await pair.until("the slot to be dropped", lambda _: said(leader, "slot_dropped"))
-            dropped = next(one for one in leader.history() if one["kind"] == "slot_dropped")
-            assert dropped["disk_nearly_full"]
-            assert slots(leader) == []
-            (disk / "filler").unlink()
-            follower.start()
-            await clients.verify()
-            assert said(follower, "rejoined")
-    finally:
-        await asyncio.to_thread(unmount, disk)
+    settings = SMALL | {"max_slot_wal_keep_size": "-1"}
+    probes = f'free_min_mib = 50\nfolders = ["{small_disk}"]'
+    async with running_pair(postgres_settings=settings, **calm(probes=probes)) as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.kill()
+        await clients.until_writing(20, (leader.number,))
+        await asyncio.to_thread(write_wal, leader, 100)  # more than a full disk spares, less than a good one does
+        await pair.until("the leader to see what the slot keeps", keeps(leader, 90 << 20))
+        assert not said(leader, "slot_dropped")
+        (small_disk / "filler").write_bytes(b"x" * (60 << 20))
+        await pair.until("the slot to be dropped", lambda _: said(leader, "slot_dropped"))
+        dropped = next(one for one in leader.history() if one["kind"] == "slot_dropped")
+        assert dropped["disk_nearly_full"]
+        assert slots(leader) == []
+        (small_disk / "filler").unlink()
+        follower.start()
+        await clients.verify()
+        assert said(follower, "rejoined")
 
 
 def keeps(node: NodeProcesses, least_bytes: int) -> Callable[[Any], bool]:

@@ -12,10 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from lab.binaries import CACHE, MissingProgramError, named_by
+from lab.binaries import CACHE, MissingProgramError, named_by, show_progress
 
 MINOR, PATCH = 34, 4
 VERSION = f"v1.{MINOR}.{PATCH}"
@@ -98,17 +97,8 @@ def _run(folder: Path, *argv: str, what: str | None = None) -> str:
         process = subprocess.Popen(
             ["nice", "-n", "10", *argv], cwd=folder, env=environment, stdout=output, stderr=errors
         )
-        began_s = time.monotonic()
-        while what is not None and process.poll() is None:
-            seconds = time.monotonic() - began_s
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r{what}: {seconds:.0f} s ")
-            elif int(seconds * 2) % 60 == 1:
-                sys.stderr.write(f"{what}: {seconds:.0f} s\n")
-            sys.stderr.flush()
-            time.sleep(0.5)
-        if what is not None and sys.stderr.isatty():
-            sys.stderr.write("\n")
+        if what is not None:
+            show_progress(process, what)
         if process.wait():
             errors.seek(0)
             raise MissingProgramError(f"`{' '.join(argv)}` failed\n{errors.read()[-2000:]}")

@@ -84,9 +84,7 @@ def test_a_paused_follower_looks_again_when_its_leader_boots_on_an_old_disk(
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()
         disk = disk_as_it_is(pair, leader)
-        pair.power_off(1 - leader)
-        await pair.until("it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE)
-        pair.start(1 - leader)
+        await alone_for_a_while(pair, leader)
         await pair.until_in_sync()
         await living(pair, 1 - leader).pause(20.0)
         pair.power_off(leader)
@@ -105,9 +103,7 @@ def test_a_paused_follower_looks_again_when_its_leader_has_gone_another_way(
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()
         disk = disk_as_it_is(pair, leader)
-        pair.power_off(1 - leader)
-        await pair.until("it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE)
-        pair.start(1 - leader)
+        await alone_for_a_while(pair, leader)
         await pair.until_in_sync()
         pair.power_off(leader)
         await living(pair, 1 - leader).pause(60.0)
@@ -284,12 +280,18 @@ def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right
 
 async def lead_alone_then_switch(pair: SimPair, leader: int) -> Postgres:
     """Return the leader's disk of when it was alone, after a switchover to the other node."""
-    pair.power_off(1 - leader)
-    await pair.until("it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE)
-    old = disk_as_it_is(pair, leader)
-    pair.start(1 - leader)
+    old = await alone_for_a_while(pair, leader)
     await pair.until_in_sync()
     assert living(pair, leader).ask(Request.SWITCHOVER) is None
     await pair.until("the other to lead", lambda: pair.leads(1 - leader), 10.0)
     await pair.until_in_sync()
     return old
+
+
+async def alone_for_a_while(pair: SimPair, leader: int) -> Postgres:
+    """Have the follower lose its power until the leader has gone alone. Returns the leader's disk of then."""
+    pair.power_off(1 - leader)
+    await pair.until("it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE)
+    disk = disk_as_it_is(pair, leader)
+    pair.start(1 - leader)
+    return disk
