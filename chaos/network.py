@@ -18,7 +18,6 @@ class Path(StrEnum):
     B = "b"
 
 
-SUBNET = {Path.A: "198.18.0.{}/26", Path.B: "198.18.0.{}/26"}
 FIRST = {Path.A: 0, Path.B: 64}
 NUMBERS = {"node-0": 1, "node-1": 2, "gateway": 3, "broker": 4}
 PATHS = {"node-0": tuple(Path), "node-1": tuple(Path), "gateway": (Path.A,), "broker": (Path.A,)}

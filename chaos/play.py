@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SAMPLE_S = 0.1
 EFFECT_S = 30.0  # a bound on a hang
-RECOVERY_S = 120.0
 WRITES_BEFORE = 60  # acknowledged through each node before anything is struck
 SWAPS_BEFORE = 12
 TRAFFIC_S = 45.0

@@ -262,8 +262,7 @@ class PathState:
 
     name: str
     connected: bool
-    last_heard_s: float
-    round_trip_s: float | None
+    last_heard_s: float  # on the own clock, -inf where nothing has been heard
     error: str | None
 
 

@@ -112,7 +112,7 @@ class PeerLink:
 
     def paths(self) -> tuple[PathState, ...]:
         """Say how every path is."""
-        return tuple(PathState(one.name, one.connected, one.heard_s, None, one.error) for one in self._paths)
+        return tuple(PathState(one.name, one.connected, one.heard_s, one.error) for one in self._paths)
 
     async def stop(self) -> None:
         """Close everything."""

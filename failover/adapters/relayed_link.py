@@ -70,7 +70,7 @@ class RelayedLink:
     def paths(self) -> tuple[PathState, ...]:
         """Say how this path is: connected is what has lately been heard over it."""
         connected = self._clock.now_s() - self._fresh_at_s < LATELY_S
-        return (PathState(f"broker {self._place}", connected, self._fresh_at_s, None, self._error),)
+        return (PathState(f"broker {self._place}", connected, self._fresh_at_s, self._error),)
 
     def reload(self) -> None:
         """Sign with the files as they are now, and trust what they say. Raises PortError where they do not fit."""

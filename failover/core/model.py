@@ -31,7 +31,7 @@ class Sync(StrEnum):
 
 
 class Mode(StrEnum):
-    """Whether an acknowledged write must be on both nodes (`zero_loss`), or may be on one (`asynchronous`)."""
+    """Whether an acknowledged write must be on both nodes (`zero_loss`), or may be on one (`async`)."""
 
     ZERO_LOSS = "zero_loss"
     ASYNC = "async"

@@ -43,7 +43,6 @@ class KeyValue:
     value: bytes
     create_revision: int
     mod_revision: int
-    lease: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +111,14 @@ class EtcdClient:
         answer = await self._call("KV/Range", request, pb.RangeResponse, timeout_s)
         return ListResult(answer.header.revision, tuple(_kv(one) for one in answer.kvs))
 
-    async def create(self, key: str, value: bytes, *, lease: int = 0, timeout_s: float = SECONDS) -> WriteResult:
+    async def create(self, key: str, value: bytes, *, timeout_s: float = SECONDS) -> WriteResult:
         """Write a key that must not be there. Raises EtcdError: it may be written or not."""
-        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode(), value=value, lease=lease))
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode(), value=value))
         return await self._txn(pb.TxnRequest(compare=[_is_at(key, 0)], success=[put]), timeout_s)
 
-    async def update(
-        self, key: str, value: bytes, mod_revision: int, *, lease: int = 0, timeout_s: float = SECONDS
-    ) -> WriteResult:
+    async def update(self, key: str, value: bytes, mod_revision: int, *, timeout_s: float = SECONDS) -> WriteResult:
         """Write a key that must still be at `mod_revision`. Raises EtcdError: it may be written or not."""
-        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode(), value=value, lease=lease))
+        put = pb.RequestOp(request_put=pb.PutRequest(key=key.encode(), value=value))
         return await self._txn(
             pb.TxnRequest(compare=[_is_at(key, mod_revision)], success=[put], failure=[_read(key)]), timeout_s
         )
@@ -132,11 +129,6 @@ class EtcdClient:
         return await self._txn(
             pb.TxnRequest(compare=[_is_at(key, mod_revision)], success=[gone], failure=[_read(key)]), timeout_s
         )
-
-    async def lease_grant(self, seconds: int, *, timeout_s: float = SECONDS) -> int:
-        """Return the id of a new lease: Kine's are their own time to live."""
-        request = pb.LeaseGrantRequest(TTL=seconds)
-        return int((await self._call("Lease/LeaseGrant", request, pb.LeaseGrantResponse, timeout_s)).ID)
 
     async def status(self, *, timeout_s: float = SECONDS) -> str:
         """Return the version that the server claims."""
@@ -234,7 +226,7 @@ def _read(key: str) -> pb.RequestOp:
 
 
 def _kv(kv: pb.KeyValue) -> KeyValue:
-    return KeyValue(kv.key.decode(errors="replace"), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+    return KeyValue(kv.key.decode(errors="replace"), kv.value, kv.create_revision, kv.mod_revision)
 
 
 def _change(event: pb.Event) -> Change:

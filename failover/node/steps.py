@@ -393,6 +393,7 @@ class Steps:
             "rejoined",
             f"follows again ({report.kind}): {report.rows_copied} rows copied, {report.rows_deleted} deleted",
             kind_of_rejoin=report.kind, seconds=report.seconds, archive=report.archive, only_here=report.only_here,
+            rows_compared=report.rows_compared, bytes_copied=report.bytes_copied,
         )  # fmt: skip
 
     def _progress(self, progress: Progress) -> None:

@@ -19,12 +19,9 @@ from lab.postgres_server import SUPERUSER, PostgresServer
 from lab.servers import servers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Iterator
 
     from lab import binaries
-
-    Own = Callable[[], AbstractAsyncContextManager[OwnPostgres]]
 
 
 @pytest.fixture

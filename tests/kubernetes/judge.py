@@ -41,10 +41,6 @@ class History:
         """Whether the object has been there with this revision."""
         return revision in self._revisions.get(name, ()) and revision not in self._deletions
 
-    def has(self, name: str) -> bool:
-        """Whether there has been anything of this name."""
-        return name in self._revisions
-
     def gone(self, name: str) -> bool:
         """Whether it is not there in the end."""
         return self._at(name, None) is None

@@ -119,11 +119,6 @@ class Writer:
         """Return what was acknowledged, in the order in which it was sent."""
         return [act for act in self.acts if act.acked_s is not None]
 
-    def first_after(self, since_s: float) -> Act | None:
-        """Return the request that was acknowledged first of those sent after this moment."""
-        later = [act for act in self.acknowledged if act.sent_s >= since_s]
-        return min(later, key=lambda act: act.acked_s or 0.0, default=None)
-
     async def until_acknowledged(self, count: int = 1, *, sent_after_s: float | None = None) -> None:
         """Return when `count` more requests, sent from now or the given moment on, have been acknowledged."""
         since_s = time.monotonic() if sent_after_s is None else sent_after_s

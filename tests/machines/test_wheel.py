@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(1800)  # a package is built, Debian packages are installed
 
 LIMIT_S = 1200
-SOURCES = ("failover", "probes", "sql")
 
 
 @pytest.fixture(scope="session")

@@ -413,7 +413,7 @@ class SimLink(Part):
             peer.received(taken, path)
 
     def paths(self) -> tuple[PathState, ...]:
-        return tuple(PathState(path, True, 0.0, None, None) for path in PATHS)
+        return tuple(PathState(path, True, 0.0, None) for path in PATHS)
 
     async def stop(self) -> None:
         pass
