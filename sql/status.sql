@@ -19,7 +19,6 @@ WITH head AS (
 )
 SELECT to_json(look)::text AS look FROM (SELECT
   (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at_us,
-  (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
   local.data,
   local.fence_term,
   head.version AS lineage_version,
@@ -59,8 +58,6 @@ SELECT to_json(look)::text AS look FROM (SELECT
   (SELECT count(*) FROM fresh) AS changes,
   (SELECT coalesce(max(pg_current_wal_lsn() - p.restart_lsn), 0)::bigint
     FROM pg_replication_slots AS p WHERE p.slot_name LIKE 'kf\_%%') AS slot_bytes,
-  pg_size_bytes(current_setting('max_slot_wal_keep_size')) AS slot_limit_bytes,
-  (SELECT atttypid = 'int4'::regtype FROM pg_attribute
-    WHERE attrelid = 'kine'::regclass AND attname = 'id') AS int4_ids
+  pg_size_bytes(current_setting('max_slot_wal_keep_size')) AS slot_limit_bytes
 FROM kine_failover.local_state AS local, head, top
 ) AS look

@@ -44,7 +44,6 @@ class _Told(msgspec.Struct):
     """What sql/status.sql yields."""
 
     started_at_us: int
-    system_identifier: str
     data: DataState
     fence_term: int
     lineage_version: str
@@ -60,7 +59,6 @@ class _Told(msgspec.Struct):
     changes: int
     slot_bytes: int
     slot_limit_bytes: int
-    int4_ids: bool
 
 
 _DECODER = msgspec.json.Decoder(_Told)
@@ -100,7 +98,6 @@ class Look:
         standby, stream = told.standby, told.subscription
         status = PostgresStatus(
             started_at_us=told.started_at_us,
-            system_identifier=told.system_identifier,
             data=told.data,
             lineage=lineage,
             visible_revision=told.visible_revision,
@@ -130,7 +127,6 @@ class Look:
             ),
             last_change=last_change,
             changes=changes,
-            int4_ids=told.int4_ids,
             slot_bytes=told.slot_bytes,
             slot_limit_bytes=told.slot_limit_bytes if told.slot_limit_bytes >= 0 else None,
         )

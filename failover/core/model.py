@@ -200,7 +200,6 @@ class PostgresStatus:
     """One look at a node's own Postgres, taken in one statement."""
 
     started_at_us: int  # start of the postmaster: another value is another run
-    system_identifier: str
     data: DataState
     lineage: Lineage
     visible_revision: int
@@ -213,7 +212,6 @@ class PostgresStatus:
     subscription: Subscription | None
     last_change: LastChange | None
     changes: int = 0  # rows since the newest lineage row, beats left out; bounded scan, for the policy "most changes"
-    int4_ids: bool = False
     slot_bytes: int = 0  # WAL that is kept for the follower
     slot_limit_bytes: int | None = None  # where Postgres gives it up, None for never
 

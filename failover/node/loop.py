@@ -97,6 +97,7 @@ class Node:
         self.step: str | None = None
         self._retries: dict[str, Retry] = {}  # by the name of the rule whose plan failed
         self._refused: str | None = None
+        self._echo_wall_us = 0  # own wall clock when the newest heartbeat came
 
     # ---- what the tasks do -------------------------------------------------------------------------------------
 
@@ -211,8 +212,6 @@ class Node:
         if heartbeat.role is Role.LEADER and heartbeat.sync is Sync.IN_SYNC and not heartbeat.asks_renounce:
             memory.granted_s = seen.now_s
         self.ports.link.send(heartbeat)
-
-    _echo_wall_us = 0
 
     def _word(self) -> HandOver | None:
         """Return the word that leadership was given away; it is said again after a restart."""

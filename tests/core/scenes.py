@@ -88,7 +88,6 @@ def status(lineage: tuple[LineageEntry, ...] = IN_SYNC, **known: Any) -> Postgre
     """The own Postgres: closed, without a stream."""
     made = PostgresStatus(
         started_at_us=1,
-        system_identifier="1",
         data=DataState.COMPLETE if lineage else DataState.EMPTY,
         lineage=lineage,
         visible_revision=TOP,

@@ -128,7 +128,6 @@ class SimPostgres(Part):
             postgres.stuck_since = (flushed, now_s)
         return PostgresStatus(
             started_at_us=postgres.runs,
-            system_identifier=str(self.node),
             data=postgres.data,
             lineage=postgres.lineage,
             visible_revision=postgres.newest(),
