@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from failover import durable_file
 from failover.adapters.tls import PEER, server_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def drop_old_authorities(folder: Path) -> Path:
     """Leave the newest authority alone in ca.crt. Returns its path. Raises ValueError where there is none."""
     authority = folder / "ca.crt"
     newest = x509.load_pem_x509_certificates(authority.read_bytes())[0]
-    _write(authority, newest.public_bytes(serialization.Encoding.PEM), 0o644)
+    durable_file.replace(authority, newest.public_bytes(serialization.Encoding.PEM), 0o644)
     return authority
 
 
@@ -79,8 +79,8 @@ def _make_authority(certificate: Path, key_file: Path, cluster: str) -> None:
         .sign(key, hashes.SHA256())
     )
     before = certificate.read_bytes() if certificate.exists() else b""
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM) + before, 0o644)
-    _write(key_file, _pem(key), 0o600)
+    durable_file.replace(certificate, made.public_bytes(serialization.Encoding.PEM) + before, 0o644)
+    durable_file.replace(key_file, _pem(key), 0o600)
 
 
 def _issue(
@@ -109,8 +109,8 @@ def _issue(
         .sign(issuer_key, hashes.SHA256())
     )
     files = [folder / f"{names.file}.crt", folder / f"{names.file}.key"]
-    _write(files[0], made.public_bytes(serialization.Encoding.PEM), 0o644)
-    _write(files[1], _pem(key), 0o600)
+    durable_file.replace(files[0], made.public_bytes(serialization.Encoding.PEM), 0o644)
+    durable_file.replace(files[1], _pem(key), 0o600)
     return files
 
 
@@ -136,14 +136,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    temporary = path.with_suffix(path.suffix + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.chmod(mode)
-    temporary.rename(path)

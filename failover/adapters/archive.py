@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from failover.durable_file import sync_folder
 from failover.ports import PortError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Archive:
                 raw.flush()
                 os.fsync(raw.fileno())
             partial.rename(target)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -151,11 +152,3 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _base64(value: bytes | memoryview | None) -> str | None:
     return None if value is None else base64.b64encode(bytes(value)).decode("ascii")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

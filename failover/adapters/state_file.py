@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from failover import durable_file
 from failover.core.model import Durable
 from failover.ports import PortError
 
@@ -59,20 +59,8 @@ class StateFile:
 
     def write(self, durable: Durable) -> None:
         """As `save`, and waiting for the disk."""
-        raw = msgspec.json.encode(_File(VERSION, durable))
-        temporary = self.path.with_suffix(".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable_file.replace(self.path, msgspec.json.encode(_File(VERSION, durable)))
         except OSError as error:
             raise PortError(f"{self.path} cannot be written: {error.strerror}; make room or mend the disk") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import TYPE_CHECKING
 
+from failover import durable_file
 from failover.core.observation import Request
 from failover.ports import PortError
 
@@ -74,12 +74,7 @@ class Schedule:
             if at_us is None:
                 self._path.unlink(missing_ok=True)
             else:
-                temporary = self._path.with_suffix(".new")
-                with temporary.open("w", encoding="utf-8") as file:
-                    json.dump({"switchover_at_us": at_us}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.rename(self._path)
+                durable_file.replace(self._path, json.dumps({"switchover_at_us": at_us}).encode())
         except OSError as error:
             raise PortError(f"{self._path} cannot be written: {error.strerror}; make room or mend the disk") from None
         self.at_us = at_us

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from failover import durable_file
 from failover.core.evidence import Peer
 from failover.core.model import Role
 from failover.ports import PortError
@@ -109,7 +109,7 @@ class Scrubs:
         self.newest = result(report, node.ports.clock.wall_us())
         self._tell(report)
         try:
-            await asyncio.to_thread(_write, self._path, self.newest)
+            await asyncio.to_thread(durable_file.replace, self._path, json.dumps(self.newest).encode())
         except OSError as error:
             log.warning("the result of a scrub cannot be kept", path=str(self._path), error=error.strerror)
 
@@ -142,12 +142,3 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return dict(told) if whole else None
-
-
-def _write(path: Path, told: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(told, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)

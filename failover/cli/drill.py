@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from failover import config
+from failover import config, durable_file
 from failover.cli.ask import Form, call, switch
 from failover.cli.outcome import REFUSED, RefusedError, UnreachableError
 from failover.etcd.client import EtcdClient, EtcdError
@@ -298,10 +298,7 @@ class Probe:
 
 def _keep(path: Path, report: Report) -> None:
     """Leave the report where the metrics find it, readable for the supervisor whoever runs this."""
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({**asdict(report), "lost": len(report.lost)}), encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.rename(path)
+    durable_file.replace(path, json.dumps({**asdict(report), "lost": len(report.lost)}).encode(), mode=0o644)
 
 
 def _text(report: Report) -> str:

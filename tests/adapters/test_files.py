@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from failover import durable_file
 from failover.adapters import kine
 from failover.adapters.archive import Archive, Limits
 from failover.adapters.clock import SystemClock
@@ -125,3 +127,19 @@ def test_an_archive_that_does_not_fit_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((PortError, OSError)):
         Archive(tmp_path / "file" / "folder").write("x", {}, [])
+
+
+def test_a_file_is_replaced_whole_with_its_mode_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    durable_file.replace(path, b"before", mode=0o644)
+    assert path.stat().st_mode & 0o777 == 0o644
+    durable_file.replace(path, b"after")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"after", 0o600)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            durable_file.replace(path, b"longer than that")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"after"
