@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from failover.adapters.peer_link import TlsFiles
+
 PEER = "peer"  # organizational unit of a node's certificate
+NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: one that has expired is to be read as well
 
 
 def server_name(node: int) -> str:
@@ -21,17 +25,24 @@ def server_name(node: int) -> str:
 
 def context(authority: Path, certificate: Path, key: Path, protocol: int) -> ssl.SSLContext:
     """Return TLS 1.3 with a certificate asked for on both sides. Raises PortError where a file cannot be used."""
+    made = ssl.SSLContext(protocol)
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    load(made, authority, certificate, key)
+    made.verify_mode = ssl.CERT_REQUIRED
+    return made
+
+
+def load(made: ssl.SSLContext, authority: Path, certificate: Path, key: Path) -> None:
+    """Have a context use these files for every connection to come. Raises PortError where one cannot be used."""
     try:
-        made = ssl.SSLContext(protocol)
-        made.minimum_version = ssl.TLSVersion.TLSv1_3
         made.load_verify_locations(authority)
         made.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise PortError(
-            f"TLS files in {certificate.parent} cannot be used: {error}; see `kine-failover certs`"
-        ) from None
-    made.verify_mode = ssl.CERT_REQUIRED
-    return made
+        raise _unusable(certificate, error) from None
+
+
+def _unusable(certificate: Path, error: Exception) -> PortError:
+    return PortError(f"TLS files in {certificate.parent} cannot be used: {error}; see `kine-failover certs`")
 
 
 def is_node(certificate: Mapping[str, Any] | None, node: int) -> bool:
@@ -49,21 +60,45 @@ def ends_at_s(authority: Path, certificate: Path, key: Path) -> float:
     server = context(authority, certificate, key, ssl.PROTOCOL_TLS_SERVER)
     client = context(authority, certificate, key, ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    there = server.wrap_bio(to_server, to_client, server_side=True)
-    here = client.wrap_bio(to_client, to_server)
     try:
-        for _ in range(4):  # more flights than TLS 1.3 has
-            for side in (here, there):
-                try:
-                    side.do_handshake()
-                except ssl.SSLWantReadError:
-                    continue
-        seen = here.getpeercert() or {}
+        seen = shown(server, client)
     except (ssl.SSLError, ValueError) as error:
         raise PortError(f"{certificate} is not accepted: {error}; renew it with `kine-failover certs`") from None
     newest = max((ssl.cert_time_to_seconds(str(one["notAfter"])) for one in client.get_ca_certs()), default=0)
     return float(min(ssl.cert_time_to_seconds(str(seen["notAfter"])), newest))
+
+
+def shown(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:
+    """Return the server's certificate as the client reads it, by a handshake in memory. Raises ssl.SSLError, ValueError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    there = server.wrap_bio(to_server, to_client, server_side=True)
+    here = client.wrap_bio(to_client, to_server)
+    for _ in range(4):  # more flights than TLS 1.3 has
+        for side in (here, there):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return here.getpeercert() or {}
+
+
+def not_after(files: TlsFiles) -> dict[str, float]:
+    """Return the end of validity of `authority` and `certificate`, seconds since the epoch.
+
+    Raises PortError where a file cannot be used, or the certificate is not of this authority.
+    """
+    try:
+        server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        server.load_cert_chain(files.certificate, files.key)
+        client.load_verify_locations(files.authority)
+        client.check_hostname = False
+        client.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
+        told = shown(server, client)
+        authorities = [str(one["notAfter"]) for one in client.get_ca_certs()]
+        return {
+            "authority": float(min(map(ssl.cert_time_to_seconds, authorities))),
+            "certificate": float(ssl.cert_time_to_seconds(str(told["notAfter"]))),
+        }
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise _unusable(files.certificate, error) from None
 
 
 class Expiry:

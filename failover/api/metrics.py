@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from failover import __version__
-from failover.adapters.certificate_expiry import not_after
+from failover.adapters.tls import not_after
 from failover.api import scrubs
 from failover.api import status as told
 from failover.core.evidence import Peer

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from failover.adapters import tls
 from failover.api import access
 from failover.api.access import Access
 from failover.api.limits import HANDSHAKE_S, Connections, Rate
@@ -110,7 +111,8 @@ class ApiServer:
         """Use the TLS files as they are now for every connection to come. Raises PortError where they do not fit."""
         if self._context is not None and self._settings.tls is not None:
             server_context(self._settings.tls, optional=False)  # a try, so that the old ones stay in use if it fails
-            _load(self._context, self._settings.tls)
+            files = self._settings.tls
+            tls.load(self._context, files.authority, files.certificate, files.key)
 
     # ---- listening ---------------------------------------------------------------------------------------------
 
@@ -208,19 +210,10 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def server_context(files: TlsFiles, *, optional: bool) -> ssl.SSLContext:
-    """Return TLS 1.3 that asks for a certificate of the pair's authority; `optional` lets in who has none."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _load(context, files)
-    context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
-    return context
+    """Return TLS 1.3 that asks for a certificate of the pair's authority; `optional` lets in who has none.
 
-
-def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
-    try:
-        context.load_verify_locations(files.authority)
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise PortError(
-            f"TLS files in {files.certificate.parent} cannot be used: {error}; see `kine-failover certs`"
-        ) from None
+    Raises PortError where a file cannot be used.
+    """
+    made = tls.context(files.authority, files.certificate, files.key, ssl.PROTOCOL_TLS_SERVER)
+    made.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
+    return made

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from failover.adapters.certificate_expiry import not_after
 from failover.adapters.clock import SystemClock
 from failover.adapters.history import HistoryFile
 from failover.adapters.peer_link import TlsFiles
+from failover.adapters.tls import not_after
 from failover.api.schedule import Schedule
 from failover.core.model import Role
 from failover.ports import PortError
