@@ -1,5 +1,9 @@
 -- A leadership begins: one gap row above everything that any client may have seen, the sequence set to it, the
 -- compaction revision raised for a full fence, and the lineage row that makes it so.
+--
+-- Kine never looks below the compaction revision again. What was replaced or deleted since the last compaction would stay for
+-- ever, and be the newest row of its key once the ones above it are compacted: the key would be back. So it is deleted here, as
+-- Kine would have (docs/facts.md). Not where it is more than a promotion can wait for: where nobody compacts, all of the history.
 LOCK TABLE kine, kine_failover.lineage IN SHARE ROW EXCLUSIVE MODE
 ;;
 CREATE TEMPORARY TABLE beginning ON COMMIT DROP AS
@@ -18,6 +22,19 @@ INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, le
 SELECT gap, 'gap-' || gap, 0, 1, 0, 0, 0, NULL, NULL FROM beginning
 ;;
 SELECT setval(pg_get_serial_sequence('kine', 'id'), gap) FROM beginning
+;;
+WITH since AS (
+  SELECT c.prev_revision AS low, b.parent AS high FROM beginning AS b, kine AS c
+  WHERE c.name = 'compact_rev_key' AND %(full)s
+    AND b.parent - c.prev_revision <= %(compacted_most)s
+)
+DELETE FROM kine WHERE id IN (
+  SELECT later.prev_revision FROM kine AS later, since
+  WHERE later.id > since.low AND later.id <= since.high AND later.prev_revision <> 0 AND later.name <> 'compact_rev_key'
+  UNION ALL
+  SELECT gone.id FROM kine AS gone, since
+  WHERE gone.id > since.low AND gone.id <= since.high AND gone.deleted <> 0
+)
 ;;
 UPDATE kine SET prev_revision = (SELECT gap - 1 FROM beginning)
 WHERE name = 'compact_rev_key' AND %(full)s

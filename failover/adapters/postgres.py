@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POLL_S = 0.005  # between two looks at something that Postgres is about to do
 SLOT_PATTERN = "kf\\_%"
 FUNCTIONS_VERSION = 1  # of sql/setup_functions.sql
+COMPACTED_MOST = 100_000  # revisions that a full fence compacts itself: a fraction of a second
 
 
 class OwnPostgres:
@@ -115,6 +116,7 @@ class OwnPostgres:
                 clear=order.clear_revision,
                 margin=order.margin,
                 full=order.full_fence,
+                compacted_most=COMPACTED_MOST,
             )
         return replace(order.entry, **rows[0])
 
