@@ -172,6 +172,11 @@ class KineSection(Section):
     ready_s: float = Field(10.0, gt=0, description="how long a new Kine may take to answer, seconds")
     canary_s: float = Field(1.0, gt=0, description="time between two questions to a Kine that serves, seconds")
     answer_s: float = Field(2.0, gt=0, description="how long an answer may take before Kine is replaced, seconds")
+    silent_s: float = Field(
+        60.0,
+        gt=0,
+        description="after how long without an answer a Kine is stopped for good, seconds; less than API servers keep of history",
+    )
     hold_s: float = Field(
         3.0,
         ge=0,

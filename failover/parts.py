@@ -237,6 +237,7 @@ def _kine(settings: Settings) -> KineSettings:
         ready_s=kine.ready_s,
         canary_s=kine.canary_s,
         answer_s=kine.answer_s,
+        silent_s=kine.silent_s,
         hold_s=kine.hold_s,
         node=settings.node.number,
         watch_canary_s=kine.watch_canary_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -50,6 +51,7 @@ class KineSettings:
     canary_s: float = 1.0  # between two questions to the Kine behind the symlink
     answer_s: float = 2.0  # an answer that takes longer counts as none
     answers_missed: int = 3  # in a row: Kine is replaced
+    silent_s: float = 60.0  # without an answer: it never runs again
     backoff_max_s: float = 5.0
     log_max_bytes: int = 8 << 20  # of Kine's log; as much of what came before is kept beside it
     node: int = 0
@@ -82,6 +84,7 @@ class KineProcess:
         self._revision = 0
         self._restarts = 0
         self._failures = 0
+        self._answered_s = -math.inf  # one that is adopted may have been silent for any time
         self._not_before_s = 0.0
         self._frozen = False
         self._answer_s: float | None = None
@@ -257,7 +260,7 @@ class KineProcess:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(new.socket.name)
         self._current = new
-        self._failures = 0
+        self._failures, self._answered_s = 0, time.monotonic()
         self._record(new)
         temporary.rename(self.symlink)
         new.process.on_end(lambda: self._on_end(new))
@@ -312,11 +315,28 @@ class KineProcess:
             if current is self._current and not current.frozen:
                 self._failures += 1
                 log.warning("Kine does not answer", target=str(current.target), error=str(error))
+                silent_s = time.monotonic() - self._answered_s
+                if self._failures >= self._settings.answers_missed and silent_s > self._settings.silent_s:
+                    self._give_up(current)
             return False
         self._revision = max(self._revision, answer.revision)
         self._failures = 0
-        self._answer_s = time.monotonic() - began_s
+        self._answered_s = time.monotonic()
+        self._answer_s = self._answered_s - began_s
         return True
+
+    def _give_up(self, current: Running) -> None:
+        """It has been without its Postgres for so long that what it has not told yet may have been compacted.
+
+        Read on, its watches would pass over that, and who watches would never hear of it; on another Kine they list anew.
+        """
+        log.warning("Kine has not answered for too long; it never runs again", target=str(current.target))
+        self._current = None
+        self._record(None)
+        current.process.freeze()
+        self._hold(current)
+        self._restarts += 1
+        self._ended()
 
     def _record(self, one: Running | None) -> None:
         """Keep for the next supervisor what runs; losing it only costs that Kine is started anew."""

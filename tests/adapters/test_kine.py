@@ -120,3 +120,32 @@ async def test_who_comes_back_ends_what_another_gave_up(serving: Start) -> None:
         async with serving(HANG_S) as another:
             await until_ended(first)
             assert pid_of(another) != first
+
+
+async def test_a_kine_that_has_been_silent_for_too_long_never_reads_on(server: PostgresServer, tmp_path: Path) -> None:
+    """What it has not told yet may be compacted by then, and its watches would pass over it (tests/facts/test_compaction.py)."""
+    endpoint = server.kine_endpoint(role=SUPERVISOR)
+    kine = KineProcess(
+        KineSettings(
+            Path(binaries.kine()), tmp_path, {Target.OWN: endpoint},
+            hold_s=HANG_S, canary_s=0.05, answer_s=0.2, silent_s=0.5, watch_canary_s=0.0,
+        )
+    )  # fmt: skip
+    ended = asyncio.Event()
+    try:
+        async with asyncio.timeout(HANG_S):
+            await kine.serve(Target.OWN, "first")
+            first = pid_of(kine)
+            kine.watch(ended.set)
+            with psycopg.connect(server.conninfo()) as session:
+                session.execute("LOCK TABLE kine IN ACCESS EXCLUSIVE MODE")
+                await ended.wait()
+                assert state(first) == "T"
+                assert kine.status().target is None
+                session.rollback()
+            await kine.serve(Target.OWN, "first")
+            await until_ended(first)
+            assert pid_of(kine) != first
+    finally:
+        await kine.kill()
+        await kine.release()
