@@ -85,7 +85,9 @@ def _site_returns(pair: SimPair, node: int) -> None:
 
 
 def _compact(pair: SimPair, node: int) -> None:
-    pair.world.compact(node)
+    postgres = pair.world.database_of(node)
+    if postgres is not None:
+        pair.world.compact(node, postgres.newest())
 
 
 def _stall(pair: SimPair, node: int) -> None:

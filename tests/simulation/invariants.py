@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from failover.core.evidence import LOST, Peer
 from failover.core.model import DataState, Role
 from failover.core.plans import PROMOTE, Step
+from tests.simulation.rows import Held, live
 
 if TYPE_CHECKING:
     import asyncio
@@ -124,11 +125,22 @@ class Invariants:
         return None
 
     def i5_no_acknowledged_write_is_lost(self, *, split: bool) -> str | None:
-        """It is there, or in an archive where both sides may have led."""
-        held = set(self.pair.world.machines[0].postgres.rows.values())
-        archived = self.pair.world.machines[0].archive | self.pair.world.machines[1].archive
-        lost = [one for one in self.pair.acked if one.key not in held | (archived if split or one.split else set())]
+        """It is there, or compacted because of what is there, or in an archive where both sides may have led."""
+        world = self.pair.world
+        rows = world.machines[0].postgres.rows
+        here, there = frozenset(rows.values()), live(rows)
+        table = Held(here, there)
+        anywhere = Held(here | world.machines[0].archive | world.machines[1].archive, there)
+        lost = [
+            one for one in self.pair.acked
+            if one.key not in here
+            and not world.ledger.accounts_for(one.key, rows, anywhere if split or one.split else table)
+        ]  # fmt: skip
         return f"{len(lost)} acknowledged writes are lost, first {lost[0]}" if lost else None
+
+    def i5_a_read_shows_what_was_acknowledged(self, *, split: bool) -> str | None:
+        stale = [told for writer in self.pair.writers for told in writer.stale]
+        return stale[0] if stale and not split else None
 
     def i7_one_leader_and_equal_data(self) -> str | None:
         """What a rejoin drops is in an archive: `SimRejoin` asserts it where it happens."""
@@ -138,12 +150,14 @@ class Invariants:
         first, second = (machine.postgres for machine in self.pair.world.machines)
         if first.rows != second.rows:
             return f"{sorted(set(first.rows.items()) ^ set(second.rows.items()))[:5]} differ"
+        if first.compacted != second.compacted:
+            return f"one is compacted to {first.compacted}, the other to {second.compacted}"
         return None if first.lineage == second.lineage else "the lineages differ"
 
     def i11_no_client_believes_in_what_is_not_there(self) -> str | None:
         rows = self.pair.world.machines[0].postgres.rows
         for node, watch in enumerate(self.pair.watches):
-            complaint = watch.complaint(rows)
+            complaint = watch.complaint(rows, self.pair.world.ledger)
             if complaint is not None:
                 return f"the client of node {node} {complaint}"
         return None
@@ -173,6 +187,7 @@ class Invariants:
         return told(
             I7=self.i7_one_leader_and_equal_data(),
             I5=self.i5_no_acknowledged_write_is_lost(split=split),
+            READ=self.i5_a_read_shows_what_was_acknowledged(split=split),
             I4=self.i4_no_revision_is_given_twice(split=split),
             I11=self.i11_no_client_believes_in_what_is_not_there(),
         )

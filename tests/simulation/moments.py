@@ -63,9 +63,9 @@ def disk_as_it_is(pair: SimPair, node: int) -> Postgres:
     """Return a copy of what the node's Postgres has on its disk, to be put back later."""
     own = pair.world.machines[node].postgres
     return replace(
-        own, up=False, streaming=None, rows=dict(own.rows), wal=list(own.wal), slots=dict(own.slots),
+        own, up=False, streaming=None, rows=dict(own.rows), heads=dict(own.heads), wal=list(own.wal), slots=dict(own.slots),
         subscription=replace(own.subscription) if own.subscription is not None else None,
-        sessions={}, inserting=set(), lost=[],
+        sessions={}, under_way={}, inserting=set(), lost=[],
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field, replace
+import random
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Role, Sync
@@ -13,20 +14,20 @@ from failover.node.loop import Node
 from failover.node.settings import NodeSettings
 from tests.simulation.invariants import Invariants
 from tests.simulation.ports import ports
-from tests.simulation.world import PATHS, Change, Crashed, World
+from tests.simulation.watch import Watch
+from tests.simulation.world import PATHS, Crashed, World
+from tests.simulation.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from failover.core.plans import Step
     from failover.node.steps import Errand
-    from tests.simulation.world import Kine, Postgres
 
 TIMING = replace(FAST, boot_wait_s=2.0, long_wait_s=8.0, grace_s=3.0)
 WRITE_GAP_S = 0.02
 WATCH_GAP_S = 0.015
-HOLE_S = 0.05  # Kine waits so long for an id that is missing before it fills it
-HOLES_FILLED = 3  # at one poll: one hole costs Kine a few milliseconds
+COMPACTED_S = 4.0  # an API server has all compacted that was there so long ago
 IDLE = 8  # so much slower are clients while nothing happens
 WAIT_S = 60.0
 
@@ -42,48 +43,6 @@ class Acked:
     split: bool  # both nodes led, or might have: its write may be in an archive instead
 
 
-@dataclass(slots=True)
-class Watch:
-    """What one client believes: it lists, watches, resumes at the next Kine, and lists anew where that says so."""
-
-    at: int = 0  # everything up to here has been seen
-    base: int = 0  # the list's revision
-    run: int = -1  # of the Kine that it is connected to
-    known: dict[int, str] = field(default_factory=dict)
-    lists: int = 0
-    hole_s: float | None = None  # since when the next id has been missing
-
-    def follow(self, kine: Kine, postgres: Postgres, now_s: float) -> None:
-        """Poll once through `kine`."""
-        if self.run != kine.run:
-            self.run = kine.run
-            if self.at < postgres.compacted or not self.lists:
-                self.base = self.at = postgres.newest()
-                self.known = {id_: key for id_, key in postgres.rows.items() if id_ <= self.at}
-                self.lists += 1
-        hidden, newest, filled = postgres.hidden(), postgres.newest(), 0
-        while self.at < newest and self.at + 1 not in hidden:
-            if self.at + 1 in postgres.rows:
-                self.hole_s = None if not filled else self.hole_s
-            else:
-                self.hole_s = now_s if self.hole_s is None else self.hole_s
-                if now_s - self.hole_s < HOLE_S or filled == HOLES_FILLED:
-                    break
-                postgres.commit(Change(self.at + 1, f"gap-{self.at + 1}"))
-                filled += 1
-            self.at += 1
-            self.known[self.at] = postgres.rows[self.at]
-        kine.revision = max(kine.revision, self.at)
-
-    def complaint(self, rows: dict[int, str]) -> str | None:
-        """Return what this client believes wrongly, None when it knows just what is there up to where it is."""
-        ghosts = {id_: key for id_, key in self.known.items() if rows.get(id_) != key}
-        if ghosts:
-            return f"believes in {dict(list(ghosts.items())[:3])}"
-        missed = [id_ for id_ in rows if self.base < id_ <= self.at and id_ not in self.known]
-        return f"never saw {missed[:3]}" if missed else None
-
-
 class SimPair:
     """The pair under test."""
 
@@ -96,6 +55,10 @@ class SimPair:
         self.acked: list[Acked] = []
         self.invariants = Invariants(self)
         self.watches = (Watch(), Watch())
+        self.writers = tuple(
+            Writer(f"/n{node}", random.Random(f"{seed}/{node}"))  # noqa: S311 - reproducible on purpose
+            for node in (0, 1)
+        )
         self.split = False  # from now on what is acknowledged may end in an archive
         self.before_step: Callable[[int, str, Step], None] = lambda *_: None
         self.failures: list[str] = []
@@ -178,7 +141,8 @@ class SimPair:
         postgres = self.world.machines[node].postgres
         postgres.replace({})
         postgres.lineage, postgres.data, postgres.wal, postgres.slots = (), DataState.EMPTY, [], {}
-        postgres.sequence = postgres.compacted = postgres.synced_at = 0
+        postgres.sequence = postgres.synced_at = 0
+        postgres.compacted = postgres.compacted_before = postgres.fenced = 0
         postgres.subscription, postgres.waits_for, postgres.waits_taken = None, "", ""
         postgres.login, postgres.fence_term = False, -1
 
@@ -289,19 +253,31 @@ class SimPair:
         await self.until_in_sync()
         self._background += [loop.create_task(self._follow(node)) for node in (0, 1)]
         self._background += [loop.create_task(self._write(node)) for node in (0, 1)]
+        self._background += [loop.create_task(self._compact(node)) for node in (0, 1)]
         await self.quiet(0.5)
 
     async def _write(self, node: int) -> None:
-        number = 0
+        writer = self.writers[node]
         while True:
             while node in self.muted:
                 await self._gap(WRITE_GAP_S)
-            number += 1
-            key = f"/n{node}/{number}"
+            row = writer.next(self.world, node)
+            key = row.text()
             id_ = await self.world.write(node, key)
+            writer.learn(row, id_, split=self.split)
             if id_ is not None:
                 self.acked.append(Acked(key, id_, node, self.world.now_s(), self.split))
             await self._gap(WRITE_GAP_S)
+
+    async def _compact(self, node: int) -> None:
+        """This node's API server: what was the newest revision when it looked last, it has compacted now."""
+        before = 0
+        while True:
+            await asyncio.sleep(COMPACTED_S)
+            postgres = self.world.database_of(node)
+            if postgres is not None:
+                self.world.compact(node, before)
+                before = postgres.newest()
 
     async def _gap(self, seconds: float) -> None:
         """Clients are quick while things happen, and take their time while nothing does."""
@@ -310,14 +286,11 @@ class SimPair:
 
     async def _follow(self, node: int) -> None:
         """A client of this node's Kine that watches everything."""
-        world, watch = self.world, self.watches[node]
         while True:
             await self._gap(WATCH_GAP_S)
-            machine = world.machines[node]
-            kine = machine.kine
-            owner = node if kine.target == "own" else 1 - node
-            if kine.answers() and machine.powered and world.is_open(owner) and world.reachable(node, owner):
-                watch.follow(kine, world.machines[owner].postgres, world.now_s())
+            postgres = self.world.database_of(node)
+            if postgres is not None:
+                self.watches[node].follow(self.world.machines[node].kine, postgres, self.world.now_s())
 
     @property
     def terms(self) -> dict[int, int]:

@@ -27,9 +27,11 @@ from failover.node.loop import PLAN_OF, Node
 from failover.node.memory import Memory
 from failover.node.steps import Steps
 from tests.core.left_out import by_the_wall
-from tests.simulation import pair as pair_module
 from tests.simulation import (
+    kine,
     ports,
+    rejoin,
+    test_compactions,
     test_fences,
     test_going_alone,
     test_holes,
@@ -39,6 +41,8 @@ from tests.simulation import (
     test_stalls,
     test_versions,
 )
+from tests.simulation import pair as pair_module
+from tests.simulation import world as world_module
 from tests.simulation.play import play, play_seed
 from tests.simulation.world import World
 
@@ -325,6 +329,18 @@ PLANTS = (
           "test_a_revision_that_somebody_saw_is_not_given_again"),
     Plant("a missing compaction", "I11", _fence(full=False),
           "test_a_follower_that_slept_through_its_leader_going_alone"),
+    Plant("a full fence skips what was to be compacted", "I11", swap(ports, "superfluous", lambda _: lambda *_: ()),
+          "test_a_deleted_key_stays_deleted_when_a_full_fence_comes_between"),
+    Plant("a Kine that was cut off for long reads on", "I11",
+          both(swap(kine.SimKine, "_give_up", lambda _: lambda _: None),
+               lambda: mock.patch.object(kine, "MISSED", 10**9)),
+          "test_a_kine_that_has_lost_its_postgres_for_long_tells_nothing_more"),
+    Plant("a rejoin keeps what the leader has compacted", "I7",
+          swap(rejoin, "mended", lambda right: lambda rows, own, same: own | right(rows, own, same)),
+          "test_a_node_that_was_away_for_longer_than_what_is_kept_comes_back"),
+    Plant("deletions are not published", "I7",
+          swap(world_module, "published", lambda _: lambda change: replace(change, gone=())),
+          "test_a_compaction_is_the_same_on_both_nodes"),
     Plant("the old leader is fenced after the flip", "I5",
           plan("PROMOTE", Step.FREEZE_KINE, Step.TAKE_TERM, Step.DETACH, Step.LEAD, Step.ALIGN_WAITS, Step.OPEN,
                Step.SERVE, Step.FENCE_PEER, Step.ACQUIRE_ADDRESS),
@@ -347,6 +363,7 @@ def finders() -> dict[str, Callable[..., object]]:
     """Return the scenarios that need nothing but `simulate`, by name."""
     modules = (
         test_scenarios, test_holes, test_going_alone, test_promotions, test_fences, test_splits, test_stalls, test_versions,
+        test_compactions,
     )  # fmt: skip
     return {
         name: made

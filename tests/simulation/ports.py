@@ -20,7 +20,6 @@ from failover.core.model import (
 from failover.core.model import Subscription as SubscriptionStatus
 from failover.ports import (
     FencedError,
-    KineStatus,
     LeadOrder,
     PathState,
     PeerPostgresError,
@@ -29,68 +28,25 @@ from failover.ports import (
     PostgresDownError,
     PostgresHungError,
     PreconditionError,
-    Progress,
-    RejoinOrder,
-    RejoinReport,
-    Target,
 )
-from tests.simulation.world import PATHS, Change, Crashed, Subscription
+from tests.simulation.kine import SimKine
+from tests.simulation.part import Part
+from tests.simulation.rejoin import SimRejoin
+from tests.simulation.rows import superfluous
+from tests.simulation.world import PATHS, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from failover.core.model import Acceptance, Durable, Heartbeat
+    from failover.core.model import Durable, Heartbeat
     from failover.ports import AddressStatus, Timer
-    from tests.simulation.world import Machine, Postgres, World
+    from tests.simulation.world import Postgres, World
 
-QUICK_S = 0.002
-KINE_START_S = 0.07
 CHECKPOINT_S = 0.02
 CHANGES_COUNTED = 200
-COPY_S = 0.2
 HUNG_S = 2.0
+LOCK_S = 5.0
 ALIKE = 0.9  # share of second copies that are left out
-
-
-class Part:
-    """Belongs to one run of one supervisor: dead when that run is."""
-
-    def __init__(self, world: World, node: int, run: list[bool]) -> None:
-        self.world = world
-        self.node = node
-        self.run = run  # [alive]
-
-    @property
-    def machine(self) -> Machine:
-        return self.world.machines[self.node]
-
-    @property
-    def peer(self) -> Machine:
-        return self.world.machines[1 - self.node]
-
-    def here(self) -> None:
-        if not self.run[0]:
-            raise Crashed
-
-    async def pause(self, seconds: float = QUICK_S) -> None:
-        self.here()
-        await asyncio.sleep(seconds * self.world.random.uniform(0.7, 1.5))
-        await self.on_cpu()
-
-    async def on_cpu(self) -> None:
-        while self.machine.stalled and self.run[0]:
-            await asyncio.sleep(0.05)
-        self.here()
-
-    def wall_us_at(self, moment_s: float) -> int:
-        """What this machine's wall clock says now of a moment."""
-        return int((moment_s * self.machine.rate + self.machine.wall_offset_s) * 1e6) + 10**12
-
-    async def synced(self) -> None:
-        """Return when the disk has it."""
-        while self.machine.disk_stalled and self.run[0] and self.machine.powered:
-            await asyncio.sleep(0.02)
-        self.here()
 
 
 class SimPostgres(Part):
@@ -182,12 +138,23 @@ class SimPostgres(Part):
         if postgres.data is not DataState.COMPLETE or not postgres.lineage:
             raise PreconditionError("not complete")
         await self._commits(postgres)
+        await self._locked(postgres)
         parent = postgres.newest()
-        gap = max(parent, order.clear_revision) + order.margin
-        postgres.commit(Change(gap, f"gap-{gap}", compacted=gap - 1 if order.full_fence else 0))
+        postgres.gap = gap = max(parent, order.clear_revision) + order.margin
+        gone = superfluous(postgres, parent) if order.full_fence else ()
+        self.world.ledger.note(gone)
+        postgres.commit(Change(gap, f"gap-{gap}", compacted=gap - 1 if order.full_fence else 0, gone=gone))
         entry = replace(order.entry, first_revision=gap, parent_revision=parent)
         postgres.commit(Change(0, "", entry))
         return entry
+
+    async def _locked(self, postgres: Postgres) -> None:
+        """Whoever is inserting has committed before; a frozen Kine never does, and its sessions end with it."""
+        deadline_s = self.world.now_s() + LOCK_S
+        while any(kine.answers() for kine in postgres.under_way.values()):
+            if self.world.now_s() > deadline_s:
+                raise PortError("the table could not be locked in time")
+            await self.pause()
 
     async def record(self, entry: LineageEntry) -> LineageEntry:
         postgres = await self._server()
@@ -270,105 +237,6 @@ class SimPeerPostgres(Part):
 
     async def close(self) -> None:
         self.here()
-
-
-class SimRejoin(Part):
-    def _leader(self) -> Postgres:
-        self.here()
-        postgres = self.peer.postgres
-        if not self.world.reachable(self.node, 1 - self.node) or not postgres.up or postgres.hung:
-            raise PeerPostgresError("the leader's Postgres cannot be reached")
-        if not self.machine.postgres.up:
-            raise PostgresDownError("down")
-        return postgres
-
-    async def rejoin(
-        self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
-    ) -> RejoinReport:
-        await self.pause(0.02)
-        leader, own = self._leader(), self.machine.postgres
-        own.subscription = None
-        if order.leader_head not in {row.id for row in leader.lineage}:
-            raise PreconditionError("the leader's history is another one")
-        position = len(leader.wal)
-        leader.slots = {order.subscription: position}
-        rows, lineage, parting = dict(leader.rows), leader.lineage, order.parting_revision
-        extra = {id_: key for id_, key in own.rows.items() if id_ not in rows or (id_ >= parting and rows[id_] != key)}
-        lost = {key for key in extra.values() if not key.startswith("gap-")}
-        await self.pause(0.02)
-        only_here = {key for id_, key in extra.items() if id_ >= parting and key in lost}
-        if order.archived is None and only_here:
-            self.machine.archive |= only_here
-            await before_loss()
-        progress(Progress(0, len(rows), 0, 0.0))
-        await self.pause(COPY_S)
-        self._leader()
-        missing = lost - self.machine.archive
-        assert not missing, f"rows are dropped that are in no archive: {missing}"
-        own.replace({**rows, **{id_: key for id_, key in own.rows.items() if id_ in rows and id_ not in extra}})
-        own.lineage, own.data = lineage, DataState.COMPLETE
-        own.sequence, own.wal, own.synced_at = leader.sequence, [], 0
-        own.compacted = leader.compacted
-        await self.pause()
-        own.subscription = Subscription(order.subscription, self.world.now_s(), position)
-        return RejoinReport(
-            "copy", len(rows), len(lost), len(rows), 0, COPY_S, None, 0 if order.archived else len(only_here)
-        )
-
-    async def archive(self, acceptance: Acceptance) -> str:
-        leader, own = self._leader(), self.machine.postgres
-        only_here = {key for id_, key in own.rows.items() if leader.rows.get(id_) != key}  # the snapshot it reads from
-        await self.pause(0.03)
-        await self.synced()
-        self.machine.archive |= only_here
-        return f"split-{acceptance.verdict.loser_head[:8]}"
-
-
-class SimKine(Part):
-    def __init__(self, world: World, node: int, run: list[bool]) -> None:
-        super().__init__(world, node, run)
-        self._lock = asyncio.Lock()
-
-    def status(self) -> KineStatus:
-        kine = self.machine.kine
-        return KineStatus(kine.target, kine.key, kine.frozen, 1 if kine.target else None, kine.revision)
-
-    def watch(self, ended: Callable[[], None]) -> None:
-        pass
-
-    async def serve(self, target: Target, key: str) -> None:
-        async with self._lock:
-            kine = self.machine.kine
-            if (kine.target, kine.key, kine.frozen) == (target, key, False):
-                return
-            self._stop_start = False
-            await self.pause(KINE_START_S)
-            owner = self.node if target is Target.OWN else 1 - self.node
-            reachable = self.world.is_open(owner) and self.world.reachable(self.node, owner)
-            if self._stop_start or not reachable:
-                raise PortError("the new Kine does not answer")
-            kine.target, kine.key, kine.frozen, kine.run = target, key, False, kine.run + 1
-            self.world.say(f"node {self.node}: Kine serves from {target}")
-
-    _stop_start = False
-
-    def freeze(self) -> None:
-        self.here()
-        self._stop_start = True
-        self.machine.kine.frozen = True
-
-    def thaw(self) -> None:
-        self.here()
-        self.machine.kine.frozen = False
-
-    async def kill(self) -> None:
-        self._stop_start = True
-        await self.pause()
-        kine = self.machine.kine
-        kine.target, kine.frozen, kine.run = None, False, kine.run + 1
-
-    async def release(self) -> None:
-        pass
 
 
 class SimLink(Part):

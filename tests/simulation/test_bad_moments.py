@@ -9,7 +9,7 @@ from unittest import mock
 from failover.core.model import Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
-from tests.simulation import ports
+from tests.simulation import rejoin
 from tests.simulation.moments import hang, living, once, until_alone, until_promoting, until_split
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def test_a_follower_whose_leader_dies_while_it_copies_looks_again_at_what_is_the
         pair.power_off(follower)
         pair.new_disk(follower)
         once(pair, follower, "rejoin", Step.COPY, lambda: pair.world.later(0.03, pair.kill, leader))
-        with mock.patch.object(ports, "COPY_S", 20.0):
+        with mock.patch.object(rejoin, "COPY_S", 20.0):
             pair.start(follower)
             await pair.quiet(25.0)
         assert "resync/no-leader" in decided

@@ -22,9 +22,9 @@ def test_a_follower_that_slept_through_its_leader_going_alone(simulate: Simulate
         pair.partition()
         pair.world.machines[other].stalled = pair.world.machines[other].postgres.stuck = False
         new = pair.world.machines[other].postgres
-        before = new.compacted
+        before = new.fenced
         await pair.until("the other to lead", lambda: pair.leads(other), 30.0)
-        assert new.compacted > before, "a light fence without a lease (R4)"
+        assert new.fenced > before, "a light fence without a lease (R4)"
         pair.heal()
         await pair.verify(split=True)
 

@@ -76,10 +76,10 @@ def test_h5_a_cut_gives_a_light_fence_within_the_deadlines(simulate: Simulate) -
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()
         new = pair.world.machines[1 - leader].postgres
-        before = new.compacted
+        before = new.fenced
         pair.power_off(leader)
         await pair.until("the other to lead", lambda: pair.leads(1 - leader), 2.0)
-        assert new.compacted == before  # nobody has to list anew
+        assert new.fenced == before  # nobody has to list anew
         pair.start(leader)
         await pair.verify()
 
@@ -114,7 +114,7 @@ def test_h7_rows_that_only_the_old_leader_has_are_fenced_late(simulate: Simulate
         await pair.verify()
         assert "/cancelled" in pair.world.machines[leader].archive
         new = pair.world.machines[1 - leader].postgres
-        assert new.compacted > 0  # a full fence, late or at once (R13)
+        assert new.fenced > 0  # a full fence, late or at once (R13)
 
     simulate(scenario)
 

@@ -9,9 +9,9 @@ from unittest import mock
 from failover.core.model import Kind, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
-from tests.simulation import ports
 from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back, until_split
 from tests.simulation.pair import TIMING
+from tests.simulation.rejoin import SimRejoin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -176,10 +176,10 @@ def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after
 ) -> None:
     """Found by seed 2490: the word of it was lost with the rest of the plan, and a client believed in ghosts for ever."""
     copies: list[int] = []
-    rejoin = ports.SimRejoin.rejoin
+    rejoin = SimRejoin.rejoin
 
     async def hangs_then(
-        self: ports.SimRejoin,
+        self: SimRejoin,
         order: RejoinOrder,
         progress: Callable[[Progress], None],
         before_loss: Callable[[], Awaitable[None]],
@@ -194,7 +194,7 @@ def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after
         pair.partition()
         await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
         pair.heal()
-        with mock.patch.object(ports.SimRejoin, "rejoin", hangs_then):
+        with mock.patch.object(SimRejoin, "rejoin", hangs_then):
             await pair.until("the copy", lambda: bool(copies), 10.0)
             assert copies[0] > 0  # clients had given up waiting, and others have seen what they wrote
             await pair.quiet(3.0)
@@ -247,11 +247,11 @@ def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right
     simulate: Simulate, decided: set[str]
 ) -> None:
     copies: list[int] = []
-    rejoin = ports.SimRejoin.rejoin
+    rejoin = SimRejoin.rejoin
 
     async def scenario(pair: SimPair) -> None:
         async def dies_then(
-            self: ports.SimRejoin,
+            self: SimRejoin,
             order: RejoinOrder,
             progress: Callable[[Progress], None],
             before_loss: Callable[[], Awaitable[None]],
@@ -266,7 +266,7 @@ def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right
         leader = pair.leader()
         pair.partition()
         await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
-        with mock.patch.object(ports.SimRejoin, "rejoin", dies_then):
+        with mock.patch.object(SimRejoin, "rejoin", dies_then):
             pair.heal()
             await pair.until("the copy", lambda: bool(copies), 10.0)
             assert copies[0] > 0

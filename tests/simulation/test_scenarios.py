@@ -11,7 +11,7 @@ from failover.core.observation import Request
 from failover.node import steps
 from failover.node.loop import WISH_S
 from failover.ports import PortError
-from tests.simulation import ports
+from tests.simulation.rejoin import SimRejoin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -271,10 +271,10 @@ def test_a_follower_asks_for_leadership(simulate: Simulate) -> None:
 
 def test_a_resync_that_an_operator_asked_for_compares_everything_however_often_it_fails(simulate: Simulate) -> None:
     compared_from: list[int] = []
-    rejoin = ports.SimRejoin.rejoin
+    rejoin = SimRejoin.rejoin
 
     async def fails_first(
-        self: ports.SimRejoin,
+        self: SimRejoin,
         order: RejoinOrder,
         progress: Callable[[Progress], None],
         before_loss: Callable[[], Awaitable[None]],
@@ -289,7 +289,7 @@ def test_a_resync_that_an_operator_asked_for_compares_everything_however_often_i
         follower = pair.nodes[1 - pair.leader()]
         assert follower is not None
         with (
-            mock.patch.object(ports.SimRejoin, "rejoin", fails_first),
+            mock.patch.object(SimRejoin, "rejoin", fails_first),
             mock.patch.object(steps, "parting_revision", return_value=7),
         ):
             assert follower.ask(Request.RESYNC) is None

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Durable, Kind, LineageEntry
+from tests.simulation.rows import Ledger, name_of, newest_of_each, read, superfluous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from failover.core.model import Heartbeat
     from failover.ports import Target
+    from tests.simulation.rows import Gone
 
 STREAM_TICK_S = 0.004
 KEEPALIVE_S = 0.05
@@ -37,6 +39,7 @@ class Change:
     key: str  # "" where no row is added
     entry: LineageEntry | None = None
     compacted: int = 0  # the row `compact_rev_key`, raised in the same transaction
+    gone: tuple[Gone, ...] = ()  # rows that a compaction deletes
 
 
 @dataclass(slots=True)
@@ -70,8 +73,11 @@ class Postgres:
     rows: dict[int, str] = field(default_factory=dict)
     lineage: tuple[LineageEntry, ...] = ()
     top: int = 0  # the highest id in `rows`
+    heads: dict[str, int] = field(default_factory=dict)  # the newest row of each key, deleted ones included
     sequence: int = 0
     compacted: int = 0
+    compacted_before: int = 0  # the WAL began
+    fenced: int = 0  # as far as a full fence has compacted
     wal: list[Change] = field(default_factory=list)
     waits_for: str = ""
     waits_taken: str = ""  # by the checkpointer
@@ -85,6 +91,8 @@ class Postgres:
     sessions: dict[asyncio.Future[bool], Wait] = field(default_factory=dict)  # commits that wait
     changed_s: float = 0.0  # when a client's write was last committed here
     began_s: float = 0.0  # this run
+    under_way: dict[int, Kine] = field(default_factory=dict)  # revisions that inserts have taken and not committed yet
+    gap: int = 0  # with which the newest leadership began here
     inserting: set[asyncio.Future[bool]] = field(default_factory=set)  # inserts under way, each in a session
     readable_until_s: float = 0.0  # sessions are being ended, and one to read through is left
     lost: list[Callable[[], None]] = field(default_factory=list)
@@ -96,13 +104,18 @@ class Postgres:
         self.stir()
         if change.entry is not None:
             self.lineage = (*self.lineage, change.entry)
-        elif not change.key:
-            self.compacted = max(self.compacted, change.compacted)
-        else:
+            return len(self.wal)
+        self.compacted = max(self.compacted, change.compacted)
+        if change.key:
             self.rows[change.id] = change.key
+            self.heads[name_of(change.key)] = change.id
             self.sequence = max(self.sequence, change.id)
-            self.compacted = max(self.compacted, change.compacted)
+            self.fenced = max(self.fenced, change.compacted)
             self.top = max(self.top, change.id)
+        for one in change.gone:
+            self.rows.pop(one.id, None)
+            if self.heads.get(name := name_of(one.text)) == one.id:
+                del self.heads[name]
         return len(self.wal)
 
     def hidden(self) -> set[int]:
@@ -118,7 +131,7 @@ class Postgres:
 
     def replace(self, rows: dict[int, str]) -> None:
         """Have other rows from now on."""
-        self.rows, self.top = rows, max(rows, default=0)
+        self.rows, self.top, self.heads = rows, max(rows, default=0), newest_of_each(rows)
 
 
 @dataclass(slots=True)
@@ -130,7 +143,8 @@ class Kine:
     run: int = 0  # another one is another process: its watches begin anew
     frozen: bool = False  # by the supervisor
     stopped: bool = False  # with everything on the machine
-    revision: int = 0
+    revision: int = 0  # the newest that it has answered with
+    told: int = 0  # how far its watches are
 
     def answers(self) -> bool:
         """Whether a client gets anything out of it."""
@@ -160,6 +174,11 @@ class Machine:
     isolated: bool = False  # its gateway and broker, which worked, are gone
     wire: Callable[[Heartbeat], bytes] | None = None  # another version of the supervisor
 
+    def unattended(self) -> bool:
+        """Whether it has a Kine that nobody would replace now."""
+        kine = self.kine
+        return kine.target is not None and (kine.frozen or kine.stopped or self.stalled or not self.alive)
+
 
 class World:
     """Everything outside the supervisors."""
@@ -176,6 +195,7 @@ class World:
         self.late = 0.0  # share of messages that come again, seconds later, as a relay may deliver them
         self.log: list[str] = []
         self.busy_until_s = 0.0
+        self.ledger = Ledger()
         self.idle_ends_first = True  # the order in which a fence ends sessions (sql/end_sessions.sql)
         self._ids = 0
         self._stirred = asyncio.Event()
@@ -252,7 +272,7 @@ class World:
             target.synced_at = len(target.wal)
             source.slots[subscription.name] = subscription.applied
         for change in source.wal[subscription.applied :]:
-            target.commit(change)
+            target.commit(published(change))
         subscription.applied = len(source.wal)
         self.release_waiters(node)
         return source.slots[subscription.name] < subscription.applied
@@ -305,11 +325,14 @@ class World:
             return
         gone = postgres.wal[postgres.synced_at :]
         del postgres.wal[postgres.synced_at :]
-        for change in gone:
+        for change in reversed(gone):
             if change.entry is not None:
                 postgres.lineage = tuple(entry for entry in postgres.lineage if entry.id != change.entry.id)
             else:
                 postgres.rows.pop(change.id, None)
+                postgres.rows.update((one.id, one.text) for one in change.gone)
+        postgres.compacted = max((change.compacted for change in postgres.wal), default=0)
+        postgres.compacted = max(postgres.compacted, postgres.compacted_before)
         postgres.replace(postgres.rows)
         subscription.applied -= len(gone)
 
@@ -344,17 +367,24 @@ class World:
         postgres = machine.postgres
         postgres.sequence += 1
         id_, kine_run = postgres.sequence, kine.run
-        if await self._ended_in(postgres, self.random.uniform(0.0, INSERT_S)):
-            return await self._read_after(kine, node, owner, id_)
-        while kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers()):
+        postgres.under_way[id_] = kine
+        ended = await self._ended_in(postgres, self.random.uniform(0.0, INSERT_S))
+        while (
+            not ended and kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers())
+        ):
             await asyncio.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
+        del postgres.under_way[id_]
+        if ended:
+            return await self._read_after(kine, node, owner, id_, key)
         orphaned = kine.run != kine_run
         if orphaned and self.random.random() < 0.5:
             return None
+        if id_ <= postgres.gap or postgres.heads.get(name_of(key), 0) != read(key).prev:
+            return None  # a leadership began meanwhile under the lock that it needs, or another change of the key came first
         if postgres.runs != run or not self.is_open(owner) or id_ in postgres.rows:
             # The insert failed. Kine reads next, and acknowledges when the read works and finds nothing (R20).
             answers = self.is_open(owner) and self.reachable(node, owner) and not orphaned
-            return id_ if answers and id_ not in postgres.rows else None
+            return id_ if answers and id_ not in postgres.rows and key == name_of(key) else None
         position = postgres.commit(Change(id_, key))
         postgres.changed_s = self.now_s()
         if not (postgres.waits_for and postgres.waits_taken):
@@ -377,14 +407,14 @@ class World:
             timer.cancel()
             postgres.inserting.discard(session)
 
-    async def _read_after(self, kine: Kine, node: int, owner: int, id_: int) -> int | None:
+    async def _read_after(self, kine: Kine, node: int, owner: int, id_: int, key: str) -> int | None:
         """The insert failed. A Kine that runs reads next, and acknowledges when the read finds nothing (H14, R20)."""
         run, postgres = kine.run, self.machines[owner].postgres
         while kine.run == run and not kine.answers():
             await asyncio.sleep(INSERT_S)
         reads = self.is_open(owner) or (postgres.up and self.now_s() < postgres.readable_until_s)
         lied = kine.run == run and reads and self.reachable(node, owner) and id_ not in postgres.rows
-        return id_ if lied else None
+        return id_ if lied and key == name_of(key) else None  # who changes or deletes a key is told what is there
 
     def _give_up(self, postgres: Postgres, waiting: asyncio.Future[bool]) -> None:
         """A client cancels its wait: what it wrote is visible here, and not replicated yet."""
@@ -392,16 +422,35 @@ class World:
         if not waiting.done():
             waiting.set_result(False)
 
-    def compact(self, node: int) -> None:
-        """An API server on this node has everything before a while ago compacted."""
-        kine = self.machines[node].kine
-        owner = node if kine.target == "own" else 1 - node
-        if not (kine.answers() and self.is_open(owner) and self.reachable(node, owner)):
+    def database_of(self, node: int) -> Postgres | None:
+        """Return what this node's Kine answers from, None while it does not answer."""
+        machine = self.machines[node]
+        owner = node if machine.kine.target == "own" else 1 - node
+        answers = machine.kine.answers() and machine.powered
+        return (
+            self.machines[owner].postgres if answers and self.is_open(owner) and self.reachable(node, owner) else None
+        )
+
+    def compact(self, node: int, upto: int) -> None:
+        """Have this node's Kine compact up to a revision, never the newest ones.
+
+        Never what a Kine that nobody attends to has not told yet either: API servers keep the last five minutes, which is
+        longer than a machine or a supervisor stands still here.
+        """
+        postgres = self.database_of(node)
+        if postgres is None:
             return
-        postgres = self.machines[owner].postgres
-        upto = postgres.newest() - COMPACT_KEEPS
+        unattended = [one.kine.told for one in self.machines if one.unattended()]
+        upto = min(upto, postgres.newest() - COMPACT_KEEPS, *unattended)
         if upto > postgres.compacted:
-            postgres.commit(Change(0, "", compacted=upto))
+            gone = superfluous(postgres, upto)
+            self.ledger.note(gone)
+            postgres.commit(Change(0, "", compacted=upto, gone=gone))
+
+
+def published(change: Change) -> Change:
+    """Return what the publication sends of a change: everything, deletions as well."""
+    return change
 
 
 COMPACT_KEEPS = 100  # revisions
