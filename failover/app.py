@@ -196,7 +196,7 @@ def build(parts: Parts, file: Path) -> App:
         await direct.reload()
         if relayed is not None:
             relayed.reload()
-        api.reload()
+        await api.reload()
         return changed(parts, now)
 
     api = ApiServer(Handlers(node, parts.api, archive, reload, Scrubber(parts.postgres.own, peer, timeouts)))

@@ -25,20 +25,15 @@ def server_name(node: int) -> str:
 
 def context(authority: Path, certificate: Path, key: Path, protocol: int) -> ssl.SSLContext:
     """Return TLS 1.3 with a certificate asked for on both sides. Raises PortError where a file cannot be used."""
-    made = ssl.SSLContext(protocol)
-    made.minimum_version = ssl.TLSVersion.TLSv1_3
-    load(made, authority, certificate, key)
-    made.verify_mode = ssl.CERT_REQUIRED
-    return made
-
-
-def load(made: ssl.SSLContext, authority: Path, certificate: Path, key: Path) -> None:
-    """Have a context use these files for every connection to come. Raises PortError where one cannot be used."""
     try:
+        made = ssl.SSLContext(protocol)
+        made.minimum_version = ssl.TLSVersion.TLSv1_3
         made.load_verify_locations(authority)
         made.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise _unusable(certificate, error) from None
+    made.verify_mode = ssl.CERT_REQUIRED
+    return made
 
 
 def _unusable(certificate: Path, error: Exception) -> PortError:

@@ -107,12 +107,19 @@ class ApiServer:
             if local:
                 self._settings.socket.unlink(missing_ok=True)
 
-    def reload(self) -> None:
-        """Use the TLS files as they are now for every connection to come. Raises PortError where they do not fit."""
-        if self._context is not None and self._settings.tls is not None:
-            server_context(self._settings.tls, optional=False)  # a try, so that the old ones stay in use if it fails
-            files = self._settings.tls
-            tls.load(self._context, files.authority, files.certificate, files.key)
+    async def reload(self) -> None:
+        """Use the TLS files as they are now for every connection to come; those that stand go on. Raises PortError, with
+        the old ones still in use, where the new ones do not fit.
+        """
+        settings = self._settings
+        if self._context is None or settings.tls is None:
+            return
+        self._context = server_context(settings.tls, optional=settings.health_without_certificate)
+        # A context only ever gains authorities: one that was taken out of the file takes a new context, and new sockets.
+        for place, one in enumerate(settings.listen):
+            if one.tls:
+                self._servers[place].close()
+                self._servers[place] = await self._listen_on(one)
 
     # ---- listening ---------------------------------------------------------------------------------------------
 
@@ -143,19 +150,22 @@ class ApiServer:
         assert self._runner is not None
         settings, server = self._settings, self._runner.server
         assert server is not None
-        connections = self._connections = Connections(settings.connections_max, server)
+        self._connections = Connections(settings.connections_max, server)
         if settings.tls is not None and any(one.tls for one in settings.listen):
             self._context = server_context(settings.tls, optional=settings.health_without_certificate)
         for one in settings.listen:
-            assert not one.tls or self._context is not None
-            try:
-                listening = await asyncio.get_running_loop().create_server(
-                    connections.accept, one.host, one.port, backlog=16,
-                    ssl=self._context if one.tls else None, ssl_handshake_timeout=HANDSHAKE_S if one.tls else None,
-                )  # fmt: skip
-            except OSError as error:
-                raise PortError(f"cannot listen on {one.host}:{one.port}: {error.strerror}; see [api] listen") from None
-            self._servers.append(listening)
+            self._servers.append(await self._listen_on(one))
+
+    async def _listen_on(self, one: Listener) -> asyncio.Server:
+        assert self._connections is not None
+        assert not one.tls or self._context is not None
+        try:
+            return await asyncio.get_running_loop().create_server(
+                self._connections.accept, one.host, one.port, backlog=16,
+                ssl=self._context if one.tls else None, ssl_handshake_timeout=HANDSHAKE_S if one.tls else None,
+            )  # fmt: skip
+        except OSError as error:
+            raise PortError(f"cannot listen on {one.host}:{one.port}: {error.strerror}; see [api] listen") from None
 
     # ---- every request -----------------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from failover import certificates
 from failover.api.access import Access, names_this_machine, of_certificate
 from failover.api.limits import Rate
 from failover.api.routes import ROUTES
@@ -139,3 +141,26 @@ async def test_a_second_supervisor_is_refused(serve: Serve) -> None:
             await second.start()
         async with served.locally(0) as session, session.get("/v1/status") as answer:
             assert answer.status == 200
+
+
+async def test_an_authority_that_was_dropped_lets_nobody_in_after_a_reload(serve: Serve) -> None:
+    async with serve() as served:
+        for end in ("crt", "key"):
+            shutil.copy(served.folder / f"operator.{end}", served.folder / f"stolen.{end}")
+        certificates.create(served.folder, "shop", new_authority=True)
+        await served.servers[0].reload()
+        assert await lets_in(served, "stolen")
+        certificates.drop_old_authorities(served.folder)
+        await served.servers[0].reload()
+        assert not await lets_in(served, "stolen")
+        assert await lets_in(served, "operator")
+
+
+async def lets_in(served: Served, role: str) -> bool:
+    """Whether a new connection with this certificate gets an operator's answer."""
+    async with served.as_role(role) as session:
+        try:
+            async with session.post(f"{served.tls[0]}/v1/resume", json={}) as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False

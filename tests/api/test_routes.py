@@ -264,7 +264,7 @@ async def test_reload_takes_new_certificates(serve: Serve) -> None:
         issue(served.folder, "fresh", days=5)
         for end in ("crt", "key"):
             (served.folder / f"fresh.{end}").rename(served.folder / f"node-0.{end}")
-        served.servers[0].reload()
+        await served.servers[0].reload()
         host, port = served.tls[0].removeprefix("https://").split(":")
         _, writer = await asyncio.open_connection(host, int(port), ssl=client(served.folder, "metrics"))
         assert "fresh" in str(writer.get_extra_info("peercert")["subject"])
@@ -272,7 +272,7 @@ async def test_reload_takes_new_certificates(serve: Serve) -> None:
         await writer.wait_closed()
         (served.folder / "node-0.key").write_text("damaged")
         with pytest.raises(PortError, match="certs"):
-            served.servers[0].reload()
+            await served.servers[0].reload()
         async with served.as_role("metrics") as session, session.get(f"{served.tls[0]}/health") as answer:
             assert answer.status == 200
 
