@@ -83,7 +83,8 @@ class KineProcess:
         self._lock = asyncio.Lock()
         self._revision = 0
         self._restarts = 0
-        self._failures = 0
+        self._failures = 0  # questions in a row without an answer
+        self._failed = 0  # ends of its own in a row
         self._answered_s = -math.inf  # one that is adopted may have been silent for any time
         self._not_before_s = 0.0
         self._frozen = False
@@ -280,8 +281,6 @@ class KineProcess:
         quiet = now_s - self._not_before_s > 10 * self._settings.backoff_max_s
         self._failed = 0 if quiet else self._failed + 1
         self._not_before_s = now_s + min(self._settings.backoff_max_s, 0.1 * 2**self._failed if self._failed else 0.0)
-
-    _failed = 0
 
     async def _end(self, one: Running) -> None:
         one.process.kill()

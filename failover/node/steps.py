@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MARGIN_MIN = 100  # revisions left out at a new leader's beginning
-MARGIN_MAX = 100_000
+MARGIN_LIGHT = 100  # revisions left out at a new leader's beginning
+MARGIN_FULL = 10_000
 FENCE_TIMEOUT_S = 1.0  # how long a promotion may wait for the old leader's Postgres
 CLIENTS_FIRST_S = 0.5  # how long a rejoin may wait for this node's Kine to serve from the leader
 KINE_POLL_S = 0.01
@@ -215,8 +215,7 @@ class Steps:
 
     def _margin(self, fence: Fence) -> int:
         """Revisions to leave out: what the old leader may have given to clients since its last message, bounded."""
-        assert fence.clear_revision >= 0
-        return MARGIN_MAX // 10 if fence.full else MARGIN_MIN
+        return MARGIN_FULL if fence.full else MARGIN_LIGHT
 
     def _row(self, kind: Kind, reason: str, *, provisional: bool = False, absorbs: str | None = None) -> LineageEntry:
         clock, memory = self.ports.clock, self.memory
