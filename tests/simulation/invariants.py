@@ -139,7 +139,7 @@ class Invariants:
         return f"{len(lost)} acknowledged writes are lost, first {lost[0]}" if lost else None
 
     def i5_a_read_shows_what_was_acknowledged(self, *, split: bool) -> str | None:
-        stale = [told for writer in self.pair.writers for told in writer.stale]
+        stale = self.pair.clients.stale()
         return stale[0] if stale and not split else None
 
     def i7_one_leader_and_equal_data(self) -> str | None:
@@ -155,12 +155,8 @@ class Invariants:
         return None if first.lineage == second.lineage else "the lineages differ"
 
     def i11_no_client_believes_in_what_is_not_there(self) -> str | None:
-        rows = self.pair.world.machines[0].postgres.rows
-        for node, watch in enumerate(self.pair.watches):
-            complaint = watch.complaint(rows, self.pair.world.ledger)
-            if complaint is not None:
-                return f"the client of node {node} {complaint}"
-        return None
+        complaints = self.pair.clients.complaints(self.pair.world.machines[0].postgres.rows)
+        return complaints[0] if complaints else None
 
     # ---- all of them -------------------------------------------------------------------------------------------
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Role, Sync
 from failover.core.timing import FAST
 from failover.node.loop import Node
 from failover.node.settings import NodeSettings
+from tests.simulation.clients import Acked, Clients
 from tests.simulation.invariants import Invariants
 from tests.simulation.ports import ports
-from tests.simulation.watch import Watch
 from tests.simulation.world import PATHS, Crashed, World
-from tests.simulation.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,22 +23,8 @@ if TYPE_CHECKING:
     from failover.node.steps import Errand
 
 TIMING = replace(FAST, boot_wait_s=2.0, long_wait_s=8.0, grace_s=3.0)
-WRITE_GAP_S = 0.02
-WATCH_GAP_S = 0.015
-COMPACTED_S = 4.0  # an API server has all compacted that was there so long ago
-IDLE = 8  # so much slower are clients while nothing happens
 WAIT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """A write that a client was told of."""
-
-    key: str
-    id: int
-    node: int
-    at_s: float
-    split: bool  # both nodes led, or might have: its write may be in an archive instead
+GHOSTS_S = 5.0  # so long after the last mend a client may believe in what is not there
 
 
 class SimPair:
@@ -54,11 +38,7 @@ class SimPair:
         self.tasks: list[asyncio.Task[None] | None] = [None, None]
         self.acked: list[Acked] = []
         self.invariants = Invariants(self)
-        self.watches = (Watch(), Watch())
-        self.writers = tuple(
-            Writer(f"/n{node}", random.Random(f"{seed}/{node}"))  # noqa: S311 - reproducible on purpose
-            for node in (0, 1)
-        )
+        self.clients = Clients(self, seed)
         self.split = False  # from now on what is acknowledged may end in an archive
         self.before_step: Callable[[int, str, Step], None] = lambda *_: None
         self.failures: list[str] = []
@@ -230,7 +210,7 @@ class SimPair:
     def judge(self) -> None:
         """Raise AssertionError for anything that went wrong so far."""
         assert not self.failures, self.failures
-        for task in (*self._background, *self.pressed):
+        for task in (*self._background, *self.clients.tasks, *self.pressed):
             if task.done() and not task.cancelled():
                 task.result()
 
@@ -251,46 +231,8 @@ class SimPair:
         for node in (0, 1):
             self.start_supervisor(node)
         await self.until_in_sync()
-        self._background += [loop.create_task(self._follow(node)) for node in (0, 1)]
-        self._background += [loop.create_task(self._write(node)) for node in (0, 1)]
-        self._background += [loop.create_task(self._compact(node)) for node in (0, 1)]
+        self.clients.begin()
         await self.quiet(0.5)
-
-    async def _write(self, node: int) -> None:
-        writer = self.writers[node]
-        while True:
-            while node in self.muted:
-                await self._gap(WRITE_GAP_S)
-            row = writer.next(self.world, node)
-            key = row.text()
-            id_ = await self.world.write(node, key)
-            writer.learn(row, id_, split=self.split)
-            if id_ is not None:
-                self.acked.append(Acked(key, id_, node, self.world.now_s(), self.split))
-            await self._gap(WRITE_GAP_S)
-
-    async def _compact(self, node: int) -> None:
-        """This node's API server: what was the newest revision when it looked last, it has compacted now."""
-        before = 0
-        while True:
-            await asyncio.sleep(COMPACTED_S)
-            postgres = self.world.database_of(node)
-            if postgres is not None:
-                self.world.compact(node, before)
-                before = postgres.newest()
-
-    async def _gap(self, seconds: float) -> None:
-        """Clients are quick while things happen, and take their time while nothing does."""
-        idle = self.world.now_s() > self.world.busy_until_s
-        await asyncio.sleep(seconds * IDLE if idle else seconds * self.world.random.uniform(0.3, 1.7))
-
-    async def _follow(self, node: int) -> None:
-        """A client of this node's Kine that watches everything."""
-        while True:
-            await self._gap(WATCH_GAP_S)
-            postgres = self.world.database_of(node)
-            if postgres is not None:
-                self.watches[node].follow(self.world.machines[node].kine, postgres, self.world.now_s())
 
     @property
     def terms(self) -> dict[int, int]:
@@ -303,17 +245,31 @@ class SimPair:
             self.failures += self.invariants.at_every_moment()
             await asyncio.sleep(0.05)
 
+    async def until_believed(self) -> None:
+        """Wait until every client believes what is there: a fence that comes late has come by then, and all have listed anew."""
+        deadline_s = self.world.now_s() + GHOSTS_S
+        while True:
+            leaders = [node for node in (0, 1) if self.leads(node)]
+            told = [
+                wrong for node in leaders for wrong in self.clients.complaints(self.world.machines[node].postgres.rows)
+            ]
+            if len(leaders) == 1 and not told:
+                return
+            assert self.world.now_s() < deadline_s, told
+            await self.quiet(0.2)
+
     async def verify(self, *, split: bool = False) -> None:
         """After quiet: in sync, equal, nothing lost but into an archive, no revision used twice."""
         await self.until_in_sync()
         before = len(self.acked)
         await self.until("writes through both nodes", lambda: len({one.node for one in self.acked[before:]}) == 2)
-        for task in self._background[4:]:
-            task.cancel()
+        self.clients.stop_writing()
         await self.quiet(1.0)
         await self.until_in_sync()  # what was decided late is through as well
         newest = max(self.world.machines[0].postgres.rows)
-        await self.until("both clients to have seen all", lambda: all(watch.at == newest for watch in self.watches))
+        await self.until(
+            "all clients to have seen all", lambda: all(one.at == newest for one in self.clients.everybody())
+        )
         self.failures += self.invariants.at_the_end(split=split)
         self.judge()
 
@@ -321,8 +277,9 @@ class SimPair:
         """Stop everything."""
         for node in (0, 1):
             self.kill_supervisor(node)
-        for task in self._background:
+        for task in (*self._background, *self.clients.tasks):
             task.cancel()
-        everything = [task for task in (*self._background, *self.pressed, *self.tasks) if task is not None]
+        running = (*self._background, *self.clients.tasks, *self.pressed, *self.tasks)
+        everything = [task for task in running if task is not None]
         with contextlib.suppress(BaseException):
             await asyncio.gather(*everything, return_exceptions=True)

@@ -35,6 +35,7 @@ from tests.simulation import (
     test_fences,
     test_going_alone,
     test_holes,
+    test_moving_clients,
     test_promotions,
     test_scenarios,
     test_splits,
@@ -141,6 +142,14 @@ def _absorbs_anything(absorb: Any) -> Any:
     async def wrong(self: Steps, errand: Any) -> None:
         accepted = errand.acceptance or Acceptance(errand.verdict)
         await absorb(self, replace(errand, acceptance=replace(accepted, final_revision=accepted.final_revision or 0)))
+
+    return wrong
+
+
+def _absorbs_below(absorb: Any) -> Any:
+    async def wrong(self: Steps, errand: Any) -> None:
+        with mock.patch.object(Steps, "_margin", return_value=1):
+            await absorb(self, replace(errand, acceptance=replace(errand.acceptance, final_revision=0)))
 
     return wrong
 
@@ -327,6 +336,10 @@ PLANTS = (
     Plant("a forgotten bump", "I4",
           both(_fence(clear_revision=0), swap(Steps, "_margin", lambda _: lambda *_: 1)),
           "test_a_revision_that_somebody_saw_is_not_given_again"),
+    Plant("a verdict does not clear what the loser has given", "I11", swap(Steps, "_absorb", _absorbs_below),
+          "test_a_client_that_moved_between_the_sides_of_a_split_lists_anew"),
+    Plant("every fence is a full one", "R13", _fence(full=True),
+          "test_a_client_that_moves_goes_on_where_it_was_also_through_a_switchover"),
     Plant("a missing compaction", "I11", _fence(full=False),
           "test_a_follower_that_slept_through_its_leader_going_alone"),
     Plant("a full fence skips what was to be compacted", "I11", swap(ports, "superfluous", lambda _: lambda *_: ()),
@@ -363,7 +376,7 @@ def finders() -> dict[str, Callable[..., object]]:
     """Return the scenarios that need nothing but `simulate`, by name."""
     modules = (
         test_scenarios, test_holes, test_going_alone, test_promotions, test_fences, test_splits, test_stalls, test_versions,
-        test_compactions,
+        test_compactions, test_moving_clients,
     )  # fmt: skip
     return {
         name: made

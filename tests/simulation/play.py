@@ -68,7 +68,12 @@ def play_seed(seed: int, events: Sequence[Event] | None = None, *, planted: bool
     """Play what the seed draws, or a part of it."""
     single, drawn = draw(seed)
     chosen = drawn if events is None else events
-    return play(lambda pair: (one_by_one if single else overlapping)(pair, chosen), seed, planted=planted)
+
+    async def scenario(pair: SimPair) -> None:
+        pair.clients.begin_moving()
+        await (one_by_one if single else overlapping)(pair, chosen)
+
+    return play(scenario, seed, planted=planted)
 
 
 REACHED: set[str] = set()  # by every run of this process that had no planted mistake in it
@@ -136,6 +141,7 @@ async def one_by_one(pair: SimPair, events: Sequence[Event]) -> None:
         fault.mend(pair, event.node)
         await pair.until_in_sync(IN_SYNC_S)
         pair.split = False
+        await pair.until_believed()
         before = len(pair.acked)
         await pair.until("writes", lambda before=before: len(pair.acked) > before, WRITES_AGAIN_S)  # type: ignore[misc]
     await pair.verify()

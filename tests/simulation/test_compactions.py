@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulation.clients import Acked
 from tests.simulation.moments import until_split
-from tests.simulation.pair import Acked
 from tests.simulation.rows import Row
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def test_a_kine_that_has_lost_its_postgres_for_long_tells_nothing_more(simulate:
         leader = pair.leader()
         follower, postgres = 1 - leader, pair.world.machines[leader].postgres
         first = await write(pair, leader, Row("/key"))
-        await pair.until("the client to hear of it", lambda: pair.watches[follower].at >= first)
-        lists = pair.watches[follower].lists
+        await pair.until("the client to hear of it", lambda: pair.clients.watches[follower].at >= first)
+        lists = pair.clients.watches[follower].lists
         pair.cut_path("a")
         gone = await write(pair, leader, Row("/key", "gone", first, deleted=True))
         await pair.until("a compaction", lambda: postgres.compacted > gone, COMPACTED_S)
         pair.heal()
         await pair.verify()
-        assert pair.watches[follower].lists > lists
+        assert pair.clients.watches[follower].lists > lists
 
     simulate(scenario)
 
@@ -103,7 +103,7 @@ def test_a_node_that_was_away_for_longer_than_what_is_kept_comes_back(simulate: 
         first = await write(pair, leader, Row("/key"))
         pair.power_off(leader)
         await pair.until("the other to lead", lambda: pair.leads(1 - leader), 20.0)
-        lists = pair.watches[leader].lists
+        lists = pair.clients.watches[leader].lists
         gone = await write(pair, 1 - leader, Row("/key", "gone", first, deleted=True))
         postgres = pair.world.machines[1 - leader].postgres
         await pair.until("a compaction", lambda: postgres.compacted > gone, COMPACTED_S)
@@ -111,7 +111,7 @@ def test_a_node_that_was_away_for_longer_than_what_is_kept_comes_back(simulate: 
         pair.start(leader)
         await pair.verify()
         assert first not in pair.world.machines[leader].postgres.rows
-        assert pair.watches[leader].lists > lists
+        assert pair.clients.watches[leader].lists > lists
 
     simulate(scenario)
 

@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from failover.core.observation import Request
-from tests.simulation.pair import Acked
+from tests.simulation.clients import Acked
 from tests.simulation.world import Change
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from failover.core.plans import Step
 from failover.core.rules import Decision
 from failover.node import loop
 from tests.core.left_out import swap
+from tests.simulation.clients import Acked
 from tests.simulation.invariants import Invariants
-from tests.simulation.pair import Acked
 from tests.simulation.play import play
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def who_lost_leads(pair: SimPair, leader: int) -> None:
 
 
 def a_client_believes_in_a_ghost(pair: SimPair, leader: int) -> None:
-    pair.watches[leader].known[1] = "/ghost"
+    pair.clients.watches[leader].known[1] = "/ghost"
 
 
 def a_silent_halt(pair: SimPair, leader: int) -> None:

@@ -163,7 +163,7 @@ def test_a_leader_beside_a_strangers_disk_serves_nothing_while_its_postgres_hang
         await pair.until("it to make way", lambda: "lead/rival-none-outranked" in decided, 10.0)  # R19
         pair.power_off(first)
         pair.new_disk(first)  # a person has seen what was put there
-        pair.watches[first].lists = 0  # and its clients start anew as well
+        pair.clients.watches[first].lists = 0  # and its clients start anew as well
         pair.start(first)
         pair.muted = set()
         await pair.verify(split=True)

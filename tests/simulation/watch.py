@@ -20,21 +20,22 @@ HOLES_FILLED = 3  # at one poll: one hole costs Kine a few milliseconds
 class Watch:
     """What one client believes: it lists, watches, resumes at the next Kine, and lists anew where that says so."""
 
+    name: str
     at: int = 0  # everything up to here has been seen
     base: int = 0  # the list's revision
-    run: int = -1  # of the Kine that it is connected to
+    connected: tuple[int, int] = (-1, -1)  # the node whose Kine it watches through, and that one's run
     known: dict[int, str] = field(default_factory=dict)
     lists: int = 0
     hole_s: float | None = None  # since when the next id has been missing
 
-    def follow(self, kine: Kine, postgres: Postgres, now_s: float) -> None:
-        """Poll once through `kine`.
+    def follow(self, node: int, kine: Kine, postgres: Postgres, now_s: float) -> None:
+        """Look once through `kine`, which is the node's.
 
         Only a watch that begins is told of a compaction. One that goes on is told what is there after the last poll, as Kine's
         poll loop does not ask for it.
         """
-        if self.run != kine.run:
-            self.run = kine.run
+        if self.connected != (node, kine.run):
+            self.connected = (node, kine.run)
             if self.at < postgres.compacted or not self.lists:
                 self._list(postgres)
         hidden, newest, filled = postgres.hidden(), postgres.newest(), 0
@@ -49,7 +50,9 @@ class Watch:
                 filled += 1
             self.at += 1
             self.known[self.at] = postgres.rows[self.at]
-        kine.revision, kine.told = max(kine.revision, self.at), self.at
+        # What this Kine has answered with: it knows of nothing that a client saw elsewhere.
+        kine.revision = max(kine.revision, min(self.at, newest))
+        kine.told[self.name] = self.at
 
     def _list(self, postgres: Postgres) -> None:
         """Commits are in the order of revisions while clients come to a new Kine: nothing of before is committed later."""

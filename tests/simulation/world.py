@@ -144,7 +144,7 @@ class Kine:
     frozen: bool = False  # by the supervisor
     stopped: bool = False  # with everything on the machine
     revision: int = 0  # the newest that it has answered with
-    told: int = 0  # how far its watches are
+    told: dict[str, int] = field(default_factory=dict)  # how far each of its watches is
 
     def answers(self) -> bool:
         """Whether a client gets anything out of it."""
@@ -431,6 +431,11 @@ class World:
             self.machines[owner].postgres if answers and self.is_open(owner) and self.reachable(node, owner) else None
         )
 
+    def deposed(self, postgres: Postgres) -> bool:
+        """Whether another node has led since this one's database heard of it."""
+        terms = [max(row.term for row in one.postgres.lineage) for one in self.machines if one.postgres.lineage]
+        return max(row.term for row in postgres.lineage) < max(terms)
+
     def compact(self, node: int, upto: int) -> None:
         """Have this node's Kine compact up to a revision, never the newest ones.
 
@@ -440,7 +445,7 @@ class World:
         postgres = self.database_of(node)
         if postgres is None:
             return
-        unattended = [one.kine.told for one in self.machines if one.unattended()]
+        unattended = [at for one in self.machines if one.unattended() for at in one.kine.told.values()]
         upto = min(upto, postgres.newest() - COMPACT_KEEPS, *unattended)
         if upto > postgres.compacted:
             gone = superfluous(postgres, upto)

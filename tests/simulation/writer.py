@@ -25,6 +25,7 @@ class Writer:
 
     name: str
     drawn: random.Random
+    moves: bool = False  # between the nodes
     told: dict[str, int] = field(default_factory=dict)  # the newest acknowledged revision of each register
     known: dict[str, int] = field(default_factory=dict)  # what the next change is to be made over
     created: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=200))
@@ -58,7 +59,9 @@ class Writer:
         newest, hidden = postgres.heads.get(name, 0), postgres.hidden()
         while newest in hidden:
             newest = read(postgres.rows[newest]).prev
-        if newest < self.told.get(name, 0):
+        # An old leader that does not know yet that another one leads shows what it has: who moves to it reads that.
+        before = self.moves and world.deposed(postgres)
+        if newest < self.told.get(name, 0) and not before:
             self.stale.append(f"{name} was acknowledged at {self.told[name]} and read at {newest}")
         return newest
 
