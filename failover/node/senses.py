@@ -153,8 +153,10 @@ class Senses:
         """
         clock, settings = self._ports.clock, self._settings
         while True:
-            before = self._memory.isolated
-            self._memory.isolated = await self._ports.probes.isolated()
+            before, began_s = self._memory.isolated, clock.now_s()
+            unanswered = await self._ports.probes.isolated()
+            # Who hears the peer is not cut off, and a time-out that this node slept through says nothing of its witnesses.
+            self._memory.isolated = unanswered and self.silent and not self._slept_since(began_s)
             if self._memory.isolated is not before:
                 self._wake()
             if self.silent:

@@ -77,6 +77,20 @@ def test_partition_and_heal(simulate: Simulate) -> None:
     simulate(scenario)
 
 
+def test_a_follower_that_hears_its_leader_is_not_cut_off_whoever_else_is_silent(simulate: Simulate) -> None:
+    """Found by an hour of stress: its gateway and broker did not answer in time, and the leader had to go alone."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.world.machines[1 - leader].isolated = True
+        before = pair.world.machines[leader].postgres.lineage
+        await pair.quiet(30.0)
+        assert pair.world.machines[leader].postgres.lineage == before
+        await pair.verify()
+
+    simulate(scenario)
+
+
 def test_a_follower_that_is_cut_off_from_everything_never_leads(simulate: Simulate) -> None:
     """Its gateway goes in the same moment as its peer, whenever that was asked last."""
 
