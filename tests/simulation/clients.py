@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.simulation.leases import RENEWED_S, Holder, Worker
 from tests.simulation.watch import Watch
 from tests.simulation.writer import Writer
 
@@ -59,6 +60,8 @@ class Clients:
         drawn = [random.Random(f"{seed}/{name}") for name in ("0", "1", "mover")]  # noqa: S311 - reproducible on purpose
         self.writers = (Writer("/n0", drawn[0]), Writer("/n1", drawn[1]))
         self.mover = Mover(drawn[2], Writer("/m", drawn[2], moves=True))
+        self.workers = (Worker(0), Worker(1))
+        self.holders = (Holder(0), Holder(1))
         self._moving = False
         self._watching: list[asyncio.Task[None]] = []
         self._writing: list[asyncio.Task[None]] = []
@@ -92,6 +95,10 @@ class Clients:
         self._watching += _started(self._follow_anywhere())
         self._writing += _started(self._write_anywhere())
 
+    def begin_leases(self) -> None:
+        """Start those that hold keys under a lease, as `begin_moving`."""
+        self._writing += _started(self._hold(self.holders[0]), self._hold(self.holders[1]))
+
     def stop_writing(self) -> None:
         """From now on nothing changes."""
         for task in self._writing:
@@ -104,9 +111,14 @@ class Clients:
         await asyncio.sleep(seconds * IDLE if idle else seconds * world.random.uniform(0.3, 1.7))
 
     async def _follow(self, node: int) -> None:
+        world, watch, worker = self._pair.world, self.watches[node], self.workers[node]
         while True:
             await self._gap(WATCH_GAP_S)
-            self._look(node, self.watches[node])
+            postgres = world.database_of(node)
+            if postgres is not None:
+                self._look(node, watch)
+                for name, id_ in worker.look(watch, postgres, world.now_s()):
+                    self._pair.pressed += _started(worker.end(world, name, id_))
 
     async def _follow_anywhere(self) -> None:
         mover = self.mover
@@ -143,6 +155,15 @@ class Clients:
         writer.learn(row, id_, split=pair.split)
         if id_ is not None:
             pair.acked.append(Acked(row.text(), id_, node, pair.world.now_s(), pair.split))
+
+    async def _hold(self, holder: Holder) -> None:
+        pair = self._pair
+        while True:
+            row, sent_s = holder.next(pair.world), pair.world.now_s()
+            if row is not None:
+                id_ = await pair.world.write(holder.node, row.text())
+                holder.learn(row, id_, sent_s, split=pair.split)
+            await asyncio.sleep(RENEWED_S)
 
     async def _compact(self, node: int) -> None:
         """This node's API server: what was the newest revision when it looked last, it has compacted now."""

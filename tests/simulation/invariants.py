@@ -142,6 +142,10 @@ class Invariants:
         stale = self.pair.clients.stale()
         return stale[0] if stale and not split else None
 
+    def lease_is_kept_while_it_is_renewed(self, *, split: bool) -> str | None:
+        broken = [told for holder in self.pair.clients.holders for told in holder.broken]
+        return broken[0] if broken and not split else None
+
     def i7_one_leader_and_equal_data(self) -> str | None:
         """What a rejoin drops is in an archive: `SimRejoin` asserts it where it happens."""
         leaders = [node for node in (0, 1) if self.pair.leads(node)]
@@ -183,6 +187,7 @@ class Invariants:
         return told(
             I7=self.i7_one_leader_and_equal_data(),
             I5=self.i5_no_acknowledged_write_is_lost(split=split),
+            LEASE=self.lease_is_kept_while_it_is_renewed(split=split),
             READ=self.i5_a_read_shows_what_was_acknowledged(split=split),
             I4=self.i4_no_revision_is_given_twice(split=split),
             I11=self.i11_no_client_believes_in_what_is_not_there(),

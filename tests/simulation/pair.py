@@ -13,6 +13,7 @@ from failover.node.loop import Node
 from failover.node.settings import NodeSettings
 from tests.simulation.clients import Acked, Clients
 from tests.simulation.invariants import Invariants
+from tests.simulation.leases import LEASE_S, left
 from tests.simulation.ports import ports
 from tests.simulation.world import PATHS, Crashed, World
 
@@ -266,6 +267,9 @@ class SimPair:
         self.clients.stop_writing()
         await self.quiet(1.0)
         await self.until_in_sync()  # what was decided late is through as well
+        table = self.world.machines[self.leader()].postgres
+        await self.until("all leases to end", lambda: not left(table), LEASE_S + 1.0)
+        await self.quiet(0.1)  # the follower hears of that
         newest = max(self.world.machines[0].postgres.rows)
         await self.until(
             "all clients to have seen all", lambda: all(one.at == newest for one in self.clients.everybody())

@@ -29,12 +29,14 @@ from failover.node.steps import Steps
 from tests.core.left_out import by_the_wall
 from tests.simulation import (
     kine,
+    leases,
     ports,
     rejoin,
     test_compactions,
     test_fences,
     test_going_alone,
     test_holes,
+    test_leases,
     test_moving_clients,
     test_promotions,
     test_scenarios,
@@ -45,6 +47,7 @@ from tests.simulation import (
 from tests.simulation import pair as pair_module
 from tests.simulation import world as world_module
 from tests.simulation.play import play, play_seed
+from tests.simulation.rows import name_of
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -150,6 +153,19 @@ def _absorbs_below(absorb: Any) -> Any:
     async def wrong(self: Steps, errand: Any) -> None:
         with mock.patch.object(Steps, "_margin", return_value=1):
             await absorb(self, replace(errand, acceptance=replace(errand.acceptance, final_revision=0)))
+
+    return wrong
+
+
+def _counts_only_the_first(count: Any) -> Any:
+    """And it deletes whatever is the newest by then."""
+
+    def wrong(self: leases.Worker, text: str, id_: int, now_s: float) -> None:
+        name = name_of(text)
+        _, end_s = self.ends.get(name, (0, None))
+        count(self, text, id_, now_s)
+        if end_s is not None and name in self.ends:
+            self.ends[name] = (id_, end_s)
 
     return wrong
 
@@ -340,6 +356,10 @@ PLANTS = (
           "test_a_client_that_moved_between_the_sides_of_a_split_lists_anew"),
     Plant("every fence is a full one", "R13", _fence(full=True),
           "test_a_client_that_moves_goes_on_where_it_was_also_through_a_switchover"),
+    Plant("a renewal is not counted", "lease", swap(leases.Worker, "_count", _counts_only_the_first),
+          "test_a_key_that_is_renewed_stays_through_a_failover_and_the_return_of_the_node"),
+    Plant("a Kine that starts asks for no leases", "lease", swap(leases, "live", lambda _: lambda _rows: {}),
+          "test_a_key_that_nobody_renews_ends_and_a_failover_counts_its_time_anew"),
     Plant("a missing compaction", "I11", _fence(full=False),
           "test_a_follower_that_slept_through_its_leader_going_alone"),
     Plant("a full fence skips what was to be compacted", "I11", swap(ports, "superfluous", lambda _: lambda *_: ()),
@@ -376,7 +396,7 @@ def finders() -> dict[str, Callable[..., object]]:
     """Return the scenarios that need nothing but `simulate`, by name."""
     modules = (
         test_scenarios, test_holes, test_going_alone, test_promotions, test_fences, test_splits, test_stalls, test_versions,
-        test_compactions, test_moving_clients,
+        test_compactions, test_moving_clients, test_leases,
     )  # fmt: skip
     return {
         name: made

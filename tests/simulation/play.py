@@ -71,6 +71,7 @@ def play_seed(seed: int, events: Sequence[Event] | None = None, *, planted: bool
 
     async def scenario(pair: SimPair) -> None:
         pair.clients.begin_moving()
+        pair.clients.begin_leases()
         await (one_by_one if single else overlapping)(pair, chosen)
 
     return play(scenario, seed, planted=planted)

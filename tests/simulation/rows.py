@@ -26,12 +26,14 @@ class Row:
     value: str = ""  # tells two changes of a key apart
     prev: int = 0
     deleted: bool = False
+    lease: int = 0  # seconds
 
     def text(self) -> str:
         """Return it as the databases hold it."""
         if not (self.value or self.prev or self.deleted):
             return self.name
-        return MARK.join((self.name, self.value, str(self.prev), "deleted" if self.deleted else ""))
+        gone = "deleted" if self.deleted else ""
+        return MARK.join((self.name, self.value, str(self.prev), gone, str(self.lease)))
 
 
 class Gone(NamedTuple):
@@ -48,8 +50,8 @@ def read(text: str) -> Row:
     name, *rest = text.split(MARK)
     if not rest:
         return Row(name, deleted=name.startswith(GAP))
-    value, prev, deleted = rest
-    return Row(name, value, int(prev), bool(deleted))
+    value, prev, deleted, lease = rest
+    return Row(name, value, int(prev), bool(deleted), int(lease))
 
 
 def name_of(text: str) -> str:
