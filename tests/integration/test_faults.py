@@ -71,6 +71,32 @@ async def test_f3_partition_both_lead_and_heal(running_pair: Start, each_postgre
         assert "split-" in listed.stdout
 
 
+async def test_f3_a_side_that_reboots_in_the_split_is_compared_from_where_they_parted(running_pair: Start) -> None:
+    """Each leadership of its own has rows whose revisions the winner has given to others."""
+    policy = 'split = "prefer_node"\npreferred_node = 1'
+    async with running_pair(extra={"policy": policy}) as (pair, clients):
+        side = pair.nodes[0]
+        await split(pair, clients)
+        for node in pair.nodes:  # far beyond the margin that is compared below a row, and whole chunks of revisions
+            await asyncio.to_thread(fill, node, 5000)
+        began = await asyncio.to_thread(leaderships, side)
+        side.kill()
+        side.start()
+        await pair.until("it to lead again", lambda both: (both[0] or {}).get("role") == "leader")
+        assert await asyncio.to_thread(leaderships, side) > began
+        await clients.until_writing(20)
+        pair.network.heal()
+        await clients.verify(split=True)
+        assert (await pair.leader()).number == 1
+
+
+def leaderships(node: NodeProcesses) -> int:
+    with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
+        row = session.execute("SELECT count(*) FROM kine_failover.lineage WHERE kind = 'lead'").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 async def test_f3_newest_change_wins(running_pair: Start) -> None:
     async with running_pair() as (pair, clients):
         await split(pair, clients)
