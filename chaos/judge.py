@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from lab import checker
+from lab.compacted import compacted
 from lab.contended import Outcome
 from lab.linearizable import broken_links, complaints, vanished
 
@@ -25,7 +26,11 @@ async def judge(play: Play) -> None:
     rows = await clients.until_quiet()
     newest = max((row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/")), default=0)
     await asyncio.gather(*(watcher.until_seen(newest) for watcher in clients.watchers))
+    gone = await asyncio.to_thread(compacted, [node.conninfo for node in site.nodes])
+    rows = gone.and_rows(rows)
+    # What a side that lost had compacted itself is in no archive: it was gone before.
     archived = await asyncio.to_thread(clients.archived_rows)
+    archived |= {(row[checker.NAME], bytes(row[checker.VALUE] or b"")) for row in gone.lost}
     split = both_led(play)
     if split and not play.may_lose_to_archive():
         result.complaints.append("both nodes led, and no fault that was struck may do that")

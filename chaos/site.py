@@ -15,6 +15,7 @@ from chaos.network import Network, address
 from chaos.network import Path as NetworkPath
 from chaos.node import BROKER_PORT, MachineNode, give_to_postgres
 from lab import binaries
+from lab.compacted import keep_compacted
 from lab.two_nodes import TwoNodes
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Site(TwoNodes[MachineNode]):
             asyncio.to_thread(self.nodes[0].command, "init"), asyncio.to_thread(self.nodes[1].command, "join")
         )
         for node in self.nodes:
+            await asyncio.to_thread(keep_compacted, node.conninfo)
             await asyncio.to_thread(node.disk.sync)  # an installation is older than its first loss of power
 
     async def start(self) -> None:

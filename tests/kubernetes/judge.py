@@ -1,6 +1,6 @@
 """What clients of the API servers were told, against the table: pure functions over what is known at the end.
 
-The table holds every revision of every object, as nothing is compacted here; so it says what was there at any revision.
+The rows are every revision of every object, those that a full fence has compacted too; so they say what was there at any time.
 """
 
 from __future__ import annotations

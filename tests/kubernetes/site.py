@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lab import checker
 from lab.clients import QUIET_S, Clients
+from lab.compacted import compacted, keep_compacted
 from lab.pair import Pair, Reservation
 from lab.two_nodes import in_sync
 from tests.kubernetes import judge, programs
@@ -16,10 +17,9 @@ from tests.kubernetes.server import ApiServer
 from tests.kubernetes.tellers import PREFIX, Teller, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lab.checker import Row
-    from lab.pair import NodeProcesses
 WAIT_S = 120.0  # a generous bound on a hang, never a measurement
 LOOK_S = 0.05
 NEAR = 4  # revisions around a wrong one that are told
@@ -68,6 +68,7 @@ class Site:
     async def __aenter__(self) -> Self:
         try:
             await self.pair.create()
+            await asyncio.gather(*(asyncio.to_thread(keep_compacted, node.conninfo) for node in self.pair.nodes))
             for node in self.pair.nodes:
                 node.start_supervisor()
             await self.until_settled()
@@ -152,14 +153,16 @@ class Site:
         return Clients(self.pair).archived()
 
     async def until_right(self) -> list[Row]:
-        """Return the configmaps' rows once both nodes hold the same, and informers and etcd clients believe just that.
+        """Return the configmaps' rows once both nodes hold the same, and informers and etcd clients believe just that: those
+        that a full fence has compacted too.
 
         No more than these: the holder of the lease writes on. Raises AssertionError with what differs.
         """
         deadline_s = time.monotonic() + WAIT_S
         before: list[Row] = []
         while True:
-            mine, theirs = await asyncio.gather(*(asyncio.to_thread(configmaps, node) for node in self.pair.nodes))
+            tables = await asyncio.gather(*(asyncio.to_thread(node.rows) for node in self.pair.nodes))
+            mine, theirs = map(configmaps, tables)
             truth = judge.History(mine).live()
             believed = {
                 f"informer on node {node}": judge.believes(one.lines) for node, one in enumerate(self.informers)
@@ -171,7 +174,8 @@ class Site:
                 who: sorted(set(one.items()) ^ set(truth.items())) for who, one in believed.items() if one != truth
             }
             if mine == theirs == before and not wrong:
-                return mine
+                gone = await asyncio.to_thread(compacted, [node.conninfo for node in self.pair.nodes])
+                return configmaps(gone.and_rows(mine))
             before = mine
             near = [
                 line
@@ -185,6 +189,6 @@ class Site:
             await asyncio.sleep(QUIET_S)
 
 
-def configmaps(node: NodeProcesses) -> list[Row]:
-    """Return the rows of the configmaps in a node's table, by id."""
-    return [row for row in node.rows() if row[checker.NAME].startswith(PREFIX)]
+def configmaps(rows: Iterable[Row]) -> list[Row]:
+    """Return those rows that are a configmap's."""
+    return [row for row in rows if row[checker.NAME].startswith(PREFIX)]
