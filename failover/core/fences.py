@@ -39,7 +39,7 @@ def fence_at_transaction(
     provisional = not ordered and worth in (Worth.STALE, Worth.VOIDED)
 
     def full(why: str) -> Fence:
-        return Fence(True, provisional, clear, why)
+        return Fence(full=True, provisional=provisional, clear_revision=clear, why=why)
 
     if mode is Mode.ASYNC:
         return full("asynchronous: the follower may lack what was acknowledged")
@@ -47,4 +47,5 @@ def fence_at_transaction(
         return full("no lease when the transaction started")
     if status.visible_revision < clear:
         return full(f"revision {clear} was seen, and only {status.visible_revision} is here")
-    return Fence(False, False, clear, "every change that a client saw is here")
+    why = "every change that a client saw is here"
+    return Fence(full=False, provisional=False, clear_revision=clear, why=why)

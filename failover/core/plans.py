@@ -56,7 +56,7 @@ class Plan:
     then: Role
     failed: Role
     why: str
-    needs: tuple[tuple[Step, str], ...] = ()
+    needs: tuple[tuple[Step, str], ...] = ()  # what must be so, and durable, before a step
     undo: tuple[Step, ...] = ()  # executed when a step fails
     point_of_no_return: Step | None = None  # before it the rule is asked again, with all that has been heard by then
 
@@ -65,12 +65,12 @@ REOPENING = (Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS)
 
 PROMOTE = Plan(
     "promote",
-    Role.PROMOTING,
-    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.FENCE_PEER, Step.DETACH, Step.LEAD, *REOPENING),
-    Role.LEADER,
-    Role.STARTING,
-    "become the leader on the own data",
-    (
+    role=Role.PROMOTING,
+    steps=(Step.FREEZE_KINE, Step.TAKE_TERM, Step.FENCE_PEER, Step.DETACH, Step.LEAD, *REOPENING),
+    then=Role.LEADER,
+    failed=Role.STARTING,
+    why="become the leader on the own data",
+    needs=(
         (Step.TAKE_TERM, "a frozen Kine: nothing of the old leader's is served any more (R12)"),
         (Step.FENCE_PEER, "the term in the state file: it is never given back (I2)"),
         (Step.LEAD, "no subscription: no row of the old leader's arrives in the new term"),
@@ -81,86 +81,86 @@ PROMOTE = Plan(
 )
 REOPEN = Plan(
     "reopen",
-    None,
-    REOPENING,
-    Role.LEADER,
-    Role.STARTING,
-    "go on with a leadership whose Postgres or machine restarted",
-    ((Step.OPEN, "waits taken by the checkpointer, where the head says in_sync (R9)"),),
+    role=None,
+    steps=REOPENING,
+    then=Role.LEADER,
+    failed=Role.STARTING,
+    why="go on with a leadership whose Postgres or machine restarted",
+    needs=((Step.OPEN, "waits taken by the checkpointer, where the head says in_sync (R9)"),),
 )
 RESUME = Plan(
     "resume",
-    None,
-    REOPENING,
-    Role.LEADER,
-    Role.STARTING,
-    "go on with a leadership that nobody interrupted",
+    role=None,
+    steps=REOPENING,
+    then=Role.LEADER,
+    failed=Role.STARTING,
+    why="go on with a leadership that nobody interrupted",
 )
 GO_ALONE = Plan(
     "go_alone",
-    None,
-    (Step.RECORD_ALONE, Step.WAITS_OFF),
-    Role.LEADER,
-    Role.LEADER,
-    "acknowledge writes without the follower",
-    ((Step.WAITS_OFF, "the lineage row: a later meeting must see that this side has writes of its own (R5)"),),
+    role=None,
+    steps=(Step.RECORD_ALONE, Step.WAITS_OFF),
+    then=Role.LEADER,
+    failed=Role.LEADER,
+    why="acknowledge writes without the follower",
+    needs=((Step.WAITS_OFF, "the lineage row: a later meeting must see that this side has writes of its own (R5)"),),
 )
 ENTER_SYNC = Plan(
     "enter_sync",
-    None,
-    (Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED),
-    Role.LEADER,
-    Role.LEADER,
-    "acknowledge no write without the follower",
-    (
+    role=None,
+    steps=(Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED),
+    then=Role.LEADER,
+    failed=Role.LEADER,
+    why="acknowledge no write without the follower",
+    needs=(
         (Step.DRAIN_STANDBY, "a returned CHECKPOINT: before it, commits may be acknowledged without waiting (R9)"),
         (Step.RECORD_SYNCED, "the follower's flush past a position read after that"),
     ),
-    (Step.WAITS_OFF,),
+    undo=(Step.WAITS_OFF,),
 )
 SUSPEND = Plan(
     "suspend",
-    None,
-    (Step.FREEZE_KINE,),
-    Role.LEADER,
-    Role.LEADER,
-    "keep Kine from acknowledging what cannot be written (R20)",
+    role=None,
+    steps=(Step.FREEZE_KINE,),
+    then=Role.LEADER,
+    failed=Role.LEADER,
+    why="keep Kine from acknowledging what cannot be written (R20)",
 )
 HAND_OVER = Plan(
     "hand_over",
-    Role.DEMOTING,
-    (Step.KILL_KINE, Step.HAND_OVER, Step.RELEASE_ADDRESS),
-    Role.STARTING,
-    Role.STARTING,
-    "give leadership away because the own Postgres is gone",
-    ((Step.HAND_OVER, "a Kine that never answers again: stop, then say (R12)"),),
+    role=Role.DEMOTING,
+    steps=(Step.KILL_KINE, Step.HAND_OVER, Step.RELEASE_ADDRESS),
+    then=Role.STARTING,
+    failed=Role.STARTING,
+    why="give leadership away because the own Postgres is gone",
+    needs=((Step.HAND_OVER, "a Kine that never answers again: stop, then say (R12)"),),
 )
 SWITCHOVER = Plan(
     "switchover",
-    None,
-    (Step.FREEZE_BOTH, Step.CLOSE_QUIETLY, Step.DRAIN_SWITCH, Step.HAND_OVER, Step.RELEASE_ADDRESS),
-    Role.STARTING,
-    Role.LEADER,
-    "give leadership away because somebody asked for it",
-    (
+    role=None,
+    steps=(Step.FREEZE_BOTH, Step.CLOSE_QUIETLY, Step.DRAIN_SWITCH, Step.HAND_OVER, Step.RELEASE_ADDRESS),
+    then=Role.STARTING,
+    failed=Role.LEADER,
+    why="give leadership away because somebody asked for it",
+    needs=(
         (Step.CLOSE_QUIETLY, "both Kines frozen: clients wait instead of failing"),
         (Step.HAND_OVER, "the follower's flush past everything that was written"),
     ),
-    REOPENING,
+    undo=REOPENING,
 )
 YIELD = Plan(
     "yield",
-    Role.DEMOTING,
-    (Step.FREEZE_KINE, Step.CLOSE, Step.KILL_KINE, Step.RELEASE_ADDRESS),
-    Role.STARTING,
-    Role.STARTING,
-    "stop serving: somebody else leads, or must",
-    ((Step.CLOSE, "a frozen Kine: no insert of it may fail while its reads succeed (R20)"),),
+    role=Role.DEMOTING,
+    steps=(Step.FREEZE_KINE, Step.CLOSE, Step.KILL_KINE, Step.RELEASE_ADDRESS),
+    then=Role.STARTING,
+    failed=Role.STARTING,
+    why="stop serving: somebody else leads, or must",
+    needs=((Step.CLOSE, "a frozen Kine: no insert of it may fail while its reads succeed (R20)"),),
 )
 LOSE = Plan(
     "lose",
-    Role.DEMOTING,
-    (
+    role=Role.DEMOTING,
+    steps=(
         Step.ACCEPT,
         Step.FREEZE_KINE,
         Step.CLOSE,
@@ -169,10 +169,10 @@ LOSE = Plan(
         Step.FINAL_REVISION,
         Step.ARCHIVE,
     ),
-    Role.STARTING,
-    Role.STARTING,
-    "accept a verdict, stop, and keep what is only here",
-    (
+    then=Role.STARTING,
+    failed=Role.STARTING,
+    why="accept a verdict, stop, and keep what is only here",
+    needs=(
         (Step.FREEZE_KINE, "the acceptance in the state file: from then on the verdict stands (R7)"),
         (Step.FINAL_REVISION, "the fence: nothing is written after the last revision is read"),
         (Step.ARCHIVE, "the fence, and a winner that has not changed anything yet"),
@@ -180,29 +180,29 @@ LOSE = Plan(
 )
 WIN = Plan(
     "win",
-    None,
-    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.ABSORB, *REOPENING),
-    Role.LEADER,
-    Role.STARTING,
-    "absorb the side that lost: a new term past both sides, full fence",
-    ((Step.TAKE_TERM, "the loser's acceptance, last revision and archive, as it says in its heartbeat (R7)"),),
+    role=None,
+    steps=(Step.FREEZE_KINE, Step.TAKE_TERM, Step.ABSORB, *REOPENING),
+    then=Role.LEADER,
+    failed=Role.STARTING,
+    why="absorb the side that lost: a new term past both sides, full fence",
+    needs=((Step.TAKE_TERM, "the loser's acceptance, last revision and archive, as it says in its heartbeat (R7)"),),
 )
 LATE_FENCE = Plan(
     "late_fence",
-    None,
-    (Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, *REOPENING),
-    Role.LEADER,
-    Role.STARTING,
-    "rows that only the old leader had may have been seen: let every API server list anew (R13)",
+    role=None,
+    steps=(Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, *REOPENING),
+    then=Role.LEADER,
+    failed=Role.STARTING,
+    why="rows that only the old leader had may have been seen: let every API server list anew (R13)",
 )
 REJOIN = Plan(
     "rejoin",
-    Role.RESYNCING,
-    (Step.CLOSE, Step.WAITS_OFF, Step.CLIENTS_FIRST, Step.DROP_SLOTS, Step.COPY),
-    Role.FOLLOWER,
-    Role.STARTING,
-    "make the own data equal to the leader's and stream on from there",
-    ((Step.COPY, "a closed database without waits: nothing else writes into it"),),
+    role=Role.RESYNCING,
+    steps=(Step.CLOSE, Step.WAITS_OFF, Step.CLIENTS_FIRST, Step.DROP_SLOTS, Step.COPY),
+    then=Role.FOLLOWER,
+    failed=Role.STARTING,
+    why="make the own data equal to the leader's and stream on from there",
+    needs=((Step.COPY, "a closed database without waits: nothing else writes into it"),),
 )
 
 PLANS = (

@@ -169,7 +169,7 @@ class Steps:
         status = await self._look()
         seen = self._observe()
         if errand.rule == "lead/ghosts":
-            fence = Fence(True, False, status.visible_revision, errand.why)
+            fence = Fence(full=True, provisional=False, clear_revision=status.visible_revision, why=errand.why)
         else:
             fence = fence_at_transaction(
                 seen, errand.worth, self.policy.mode,
@@ -185,7 +185,8 @@ class Steps:
         assert errand.acceptance.final_revision is not None
         status = await self._look()
         clear = max(status.visible_revision, errand.acceptance.final_revision)
-        fence = Fence(True, False, clear, errand.acceptance.verdict.reason)
+        why = errand.acceptance.verdict.reason
+        fence = Fence(full=True, provisional=False, clear_revision=clear, why=why)
         await self._write_lead(Kind.VERDICT, fence, errand, absorbs=errand.acceptance.verdict.loser_head)
 
     async def _write_lead(self, kind: Kind, fence: Fence, errand: Errand, *, absorbs: str | None) -> None:
@@ -222,8 +223,10 @@ class Steps:
         term = memory.durable.highest_term if kind in (Kind.LEAD, Kind.VERDICT) else led_term(self._observe())
         assert term >= 0, f"a row {kind} without a leadership"
         return LineageEntry(
-            clock.new_id(), term, memory.me, kind, reason[:500], clock.wall_us(), 0, 0, provisional, absorbs
-        )
+            id=clock.new_id(), term=term, node=memory.me, kind=kind, reason=reason[:500], started_at_us=clock.wall_us(),
+            first_revision=0, parent_revision=0,  # the transaction knows
+            provisional=provisional, absorbs=absorbs,
+        )  # fmt: skip
 
     async def _align_waits(self, _: Errand) -> None:
         """Before a database is opened, its waits must be what its newest row says (R5, R9)."""
