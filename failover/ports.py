@@ -83,7 +83,7 @@ class RejoinReport:
     bytes_copied: int
     seconds: float
     archive: str | None  # name of the archive, None when this node had nothing of its own
-    only_here: int  # rows that the leader lacked
+    only_here: int  # rows that the leader has never had, and in which somebody may still believe
 
 
 @dataclass(frozen=True, slots=True)

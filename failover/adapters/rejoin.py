@@ -18,6 +18,7 @@ from psycopg.sql import Identifier, Literal
 
 from failover.adapters import sql_files
 from failover.adapters.archive import Archive, object_line, row_line
+from failover.adapters.lost_rows import Newest, Tables, lost
 from failover.adapters.postgres import drop_slots, dump_lineage
 from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.ports import PeerPostgresError, PreconditionError, Progress, RejoinOrder, RejoinReport
@@ -78,7 +79,7 @@ class Rejoiner:
             if order.leader_head not in {row["id"] for row in lineage}:
                 raise PreconditionError("the leader's history is not the one any more that the rejoin was decided on")
             difference = await compare(own, leader, order.parting_revision)
-            archive, only_here = await self._keep(own, order, difference, str(lineage[-1]["id"]))
+            archive, only_here = await self._keep(own, leader, order, difference, str(lineage[-1]["id"]))
             if only_here:
                 await before_loss()
             anew = difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
@@ -144,16 +145,21 @@ class Rejoiner:
                 await slots.close()
 
     async def _keep(
-        self, own: Session, order: RejoinOrder, difference: Difference, head: str
+        self, own: Session, leader: Session, order: RejoinOrder, difference: Difference, head: str
     ) -> tuple[str | None, int]:
-        """Archive the rows that are only here, before they go (R2). Returns the archive and the number of rows.
+        """Archive the rows that the leader has never had, before they go (R2). Returns the archive and the number of rows in
+        which somebody may still believe (R13).
 
         Rows below the parting point are common history that the leader has compacted away.
         """
         if order.archived is not None:
             return order.archived, 0
         extra = [id_ for id_ in difference.extra if id_ >= order.parting_revision]
-        rows = [row_line(row) async for row in _rows(own, extra) if _is_of_a_client(row["name"])]
+        here = [row async for row in _rows(own, extra) if _is_of_a_client(row["name"])]
+        kept, believed = lost(
+            {row["id"]: row["name"] for row in here}, set(difference.extra), await _tables(own, leader, here)
+        )
+        rows = [row_line(row) for row in here if row["id"] in kept]
         if not rows:
             return None, 0
         header = {
@@ -165,7 +171,7 @@ class Rejoiner:
             "at_us": time.time_ns() // 1000,
         }
         name = f"rejoin-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{order.subscription}"
-        return await asyncio.to_thread(self._archive.write, name, header, rows), len(rows)
+        return await asyncio.to_thread(self._archive.write, name, header, rows), len(believed)
 
     async def _mend(
         self, own: Session, leader: Session, difference: Difference, lineage: str,
@@ -232,6 +238,19 @@ async def _rows(session: Session, ids: list[int]) -> AsyncIterator[sql_files.Row
     for batch in _batches(ids):
         for row in await sql_files.run(session, "rows_by_id", ids=batch):
             yield row
+
+
+async def _tables(own: Session, leader: Session, rows: list[sql_files.Row]) -> Tables:
+    """Ask both tables for the newest row of each key of these rows."""
+    names = sorted({row["name"] for row in rows})
+    mine, theirs = await asyncio.gather(_newest_of(own, names), _newest_of(leader, names))
+    compacted = (await sql_files.run(leader, "compacted"))[0]["revision"]
+    return Tables(mine, theirs, compacted)
+
+
+async def _newest_of(session: Session, names: list[str]) -> dict[str, Newest]:
+    found = await sql_files.run(session, "newest_of", names=names)
+    return {row["name"]: Newest(row["id"], row["deleted"]) for row in found}
 
 
 async def _objects(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Start = Callable[..., AbstractAsyncContextManager[tuple[Pair, Clients]]]
 
+HOT = "/registry/lab/hot"
 ONLY_HERE = "/registry/lab/only-here"
 
 
@@ -340,6 +341,46 @@ async def test_a_row_that_only_the_dead_leader_had_is_archived_and_its_leader_he
             began = [row[0] for row in session.execute("SELECT id FROM kine_failover.lineage WHERE kind = 'lead'")]
         assert told in began
         assert "full" in [one["fence"] for one in follower.history() if one["kind"] == "leads"]
+
+
+async def test_what_the_leader_compacted_while_the_other_was_away_costs_no_late_fence(running_pair: Start) -> None:
+    """The other one comes back with rows that the leader has no more; whoever saw them is told of later ones."""
+    async with running_pair() as (pair, clients):
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        await change(leader, HOT, 10)
+        leader.kill()
+        await until_leads(pair, follower)
+        await change(follower, HOT, 10)
+        with psycopg.connect(follower.conninfo) as session:
+            session.execute("SET LOCAL synchronous_commit = local")
+            session.execute(
+                "DELETE FROM kine WHERE name = %s AND id < (SELECT max(id) FROM kine WHERE name = %s)", [HOT, HOT]
+            )
+            session.execute(
+                "UPDATE kine SET prev_revision = (SELECT max(id) FROM kine WHERE name = %s) WHERE name = 'compact_rev_key'",
+                [HOT],
+            )
+        leader.start()
+        await pair.until("the old leader to follow", streaming)
+        await clients.verify()
+        assert "lead/ghosts" not in [one["rule"] for one in follower.history() if one["kind"] == "leads"]
+
+
+async def change(node: NodeProcesses, key: str, times: int) -> None:
+    """Change a key so often through a node's Kine, each time over what is there."""
+    async with asyncio.timeout(60.0):  # a bound on a hang
+        done = 0
+        while done < times:
+            etcd = EtcdClient(node.kine_target)
+            with contextlib.suppress(EtcdError):
+                while done < times:
+                    found = await etcd.get(key)
+                    known = found.kv.mod_revision if found.kv is not None else 0
+                    wrote = await etcd.update(key, b"x", known) if known else await etcd.create(key, b"x")
+                    done += wrote.succeeded
+            etcd.close()
+            await asyncio.sleep(0.02)
 
 
 def streaming(both: Sequence[dict[str, Any] | None]) -> bool:

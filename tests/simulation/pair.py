@@ -274,6 +274,7 @@ class SimPair:
         await self.until(
             "all clients to have seen all", lambda: all(one.at == newest for one in self.clients.everybody())
         )
+        await self.quiet(0.1)  # the last hole that a Kine has filled is on both nodes
         self.failures += self.invariants.at_the_end(split=split)
         self.judge()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from failover.adapters.lost_rows import Newest, Tables, lost
 from failover.core.model import DataState
 from failover.ports import PeerPostgresError, PostgresDownError, PreconditionError, Progress, RejoinReport
 from tests.simulation.part import Part
-from tests.simulation.rows import deletion, live, of_a_client
+from tests.simulation.rows import deletion, live, name_of, newest_of_each, of_a_client, read
 from tests.simulation.world import Subscription
 
 if TYPE_CHECKING:
@@ -45,11 +46,15 @@ class SimRejoin(Part):
         rows, lineage, sequence, compacted = dict(leader.rows), leader.lineage, leader.sequence, leader.compacted
         extra = {id_: text for id_, text in own.rows.items() if _differs(rows.get(id_), text, id_ < parting)}
         same = {id_: text for id_, text in own.rows.items() if id_ in rows and id_ not in extra}
-        kept = {text for id_, text in extra.items() if id_ >= parting and of_a_client(text)}
+        tables = Tables(_newest(own.rows), _newest(rows), compacted)
+        in_doubt = {id_: name_of(text) for id_, text in extra.items() if id_ >= parting and of_a_client(text)}
+        ids, believed = lost(in_doubt, extra.keys(), tables)
+        kept = {extra[id_] for id_ in ids}
         await self.pause(0.02)
         if order.archived is None and kept:
             self.machine.archive |= kept
-            await before_loss()
+            if believed:
+                await before_loss()
         progress(Progress(0, len(rows), 0, 0.0))
         await self.pause(COPY_S)
         self._leader()
@@ -61,7 +66,7 @@ class SimRejoin(Part):
         await self.pause()
         own.subscription = Subscription(order.subscription, self.world.now_s(), position)
         return RejoinReport(
-            "copy", len(rows), len(extra), len(rows), 0, COPY_S, None, 0 if order.archived else len(kept)
+            "copy", len(rows), len(extra), len(rows), 0, COPY_S, None, 0 if order.archived else len(believed)
         )
 
     def _nothing_is_lost(self, extra: dict[int, str]) -> None:
@@ -81,6 +86,10 @@ class SimRejoin(Part):
         await self.synced()
         self.machine.archive |= only_here | gone_here
         return f"split-{acceptance.verdict.loser_head[:8]}"
+
+
+def _newest(rows: dict[int, str]) -> dict[str, Newest]:
+    return {name: Newest(id_, read(rows[id_]).deleted) for name, id_ in newest_of_each(rows).items()}
 
 
 def mended(rows: dict[int, str], own: dict[int, str], same: dict[int, str]) -> dict[int, str]:

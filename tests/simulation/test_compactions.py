@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.clients import Acked
 from tests.simulation.moments import until_split
 from tests.simulation.rows import Row
+from tests.simulation.world import COMPACT_KEEPS
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Simulate
@@ -132,5 +133,30 @@ def test_both_sides_of_a_split_compact_and_nothing_acknowledged_is_lost(simulate
         )  # fmt: skip
         pair.heal()
         await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_what_a_leader_compacted_while_the_other_was_away_costs_no_late_fence(simulate: Simulate) -> None:
+    """The other one comes back with rows that the leader has no more, and took them for lost (R13)."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        pair.muted = {0, 1}
+        old, new = (pair.world.machines[node].postgres for node in (leader, 1 - leader))
+        changed = await write(pair, leader, Row("/key"))
+        await pair.quiet(0.5)
+        pair.power_off(leader)
+        await pair.until("the other to lead", lambda: pair.leads(1 - leader), 20.0)
+        fenced = new.fenced
+        for number in range(2 * COMPACT_KEEPS):
+            changed = await write(pair, 1 - leader, Row("/key", str(number), changed))
+        await pair.until("a compaction", lambda: new.compacted > old.newest(), COMPACTED_S)
+        pair.start(leader)
+        await pair.until_in_sync()
+        await pair.quiet(1.0)
+        assert new.fenced == fenced  # nobody has to list anew
+        pair.muted = set()
+        await pair.verify()
 
     simulate(scenario)
