@@ -129,10 +129,11 @@ class Held:
     live: dict[str, int]
 
     def is_gone(self, row: Row, rows: dict[int, str]) -> bool:
-        """Whether a key that was deleted is not back with what it had been, or an archive says that it was deleted."""
+        """Whether a key that was deleted is not back with what it had been, or an archive says what became of it."""
         back = self.live.get(row.name)
-        back_again = back is not None and row.prev in (back, read(rows[back]).prev)
-        return not back_again or deletion(row.name) in self.texts
+        if back is None or row.prev not in (back, read(rows[back]).prev) or deletion(row.name) in self.texts:
+            return True
+        return any(name_of(text) == row.name and read(text).prev > row.prev for text in self.texts)
 
 
 def deletion(name: str) -> str:

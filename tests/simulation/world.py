@@ -439,14 +439,17 @@ class World:
     def compact(self, node: int, upto: int) -> None:
         """Have this node's Kine compact up to a revision, never the newest ones.
 
-        Never what a Kine that nobody attends to has not told yet either: API servers keep the last five minutes, which is
-        longer than a machine or a supervisor stands still here.
+        Never what a Kine has not told yet that nobody attends to, or that fills holes: API servers keep the last five minutes,
+        which is longer than a machine or a supervisor stands still here, and than a Kine that answers is ever behind.
         """
         postgres = self.database_of(node)
         if postgres is None:
             return
-        unattended = [at for one in self.machines if one.unattended() for at in one.kine.told.values()]
-        upto = min(upto, postgres.newest() - COMPACT_KEEPS, *unattended)
+        reading = [
+            one for other, one in enumerate(self.machines) if one.unattended() or self.database_of(other) is not None
+        ]
+        told = [at for one in reading for at in one.kine.told.values()]
+        upto = min(upto, postgres.newest() - COMPACT_KEEPS, *told)
         if upto > postgres.compacted:
             gone = superfluous(postgres, upto)
             self.ledger.note(gone)
