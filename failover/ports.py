@@ -114,8 +114,11 @@ class LocalPostgres(Protocol):
         before (R20).
         """
 
-    async def close_quietly(self, term: int) -> int:
-        """For a switchover: role closed, running statements awaited instead of ended. Returns the WAL position after."""
+    async def close_quietly(self) -> int:
+        """For a switchover: role closed, running statements awaited instead of ended. Returns the WAL position after, bytes.
+
+        The fence's term is not raised: this leader may still have to resume.
+        """
 
     async def lead(self, order: LeadOrder) -> LineageEntry:
         """The transaction of LeadOrder; refuses (PreconditionError) data that is not complete. Returns the row written."""

@@ -96,9 +96,8 @@ class OwnPostgres:
         async with self._sessions.session(self._timeouts.fence_s) as session:
             await close_role(session, term, self._kine_role)
 
-    async def close_quietly(self, term: int) -> int:
+    async def close_quietly(self) -> int:
         """Nobody new comes in, statements that run are awaited. Returns the position in the WAL after, bytes."""
-        del term  # the fence's memory follows with the promotion: this leader may still have to resume
         async with self._sessions.session(self._timeouts.fence_s) as session:
             await sql_files.run(session, "close_role_only")
             while (await sql_files.run(session, "count_sessions", kine_role=self._kine_role))[0]["active"]:

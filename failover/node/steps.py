@@ -298,7 +298,7 @@ class Steps:
         await self._look()
 
     async def _close_quietly(self, _: Errand) -> None:
-        self._drain_lsn = await self.ports.postgres.close_quietly(led_term(self._observe()))
+        self._drain_lsn = await self.ports.postgres.close_quietly()
 
     async def _drain_switch(self, _: Errand) -> None:
         self.memory.switching = SwitchPhase.DRAIN

@@ -126,8 +126,7 @@ class SimPostgres(Part):
         postgres.login, postgres.fence_term = False, max(term, postgres.fence_term)
         self.world.end_sessions(self.node)
 
-    async def close_quietly(self, term: int) -> int:
-        del term
+    async def close_quietly(self) -> int:
         postgres = await self._server()
         postgres.login = False
         await self.pause()
