@@ -17,8 +17,11 @@ from tests.core.scenes import (
     NOW_S,
     PROMOTED,
     TERM,
+    TOP,
     WENT_ALONE,
+    beat,
     follower,
+    heard,
     leader,
     row,
     silent,
@@ -185,3 +188,14 @@ def test_the_term_of_a_leadership_is_that_of_the_newest_row_if_it_is_the_nodes_o
     assert led_term(starting(0, lineage)) == -1
     assert led_term(starting(0, ())) == -1
     assert led_term(starting(0, postgres=None)) == -1
+
+
+def test_who_has_heard_of_a_history_that_contains_its_own_claims_nothing_by_having_been_alone() -> None:
+    """Its disk is one of before: whoever went on from there may be unheard for a moment only."""
+    contains = (*WENT_ALONE, row("e", 1, term=3, parent=TOP))
+    assert look(starting(0, WENT_ALONE)).worth is Worth.SOLE
+    assert look(starting(0, WENT_ALONE, heard=heard(beat(1, Role.LEADER, contains)))).worth is Worth.STALE
+    assert (
+        look(starting(0, WENT_ALONE, heard=heard(beat(1, Role.LEADER, PROMOTED)))).worth is Worth.SOLE
+    )  # a side of a split
+    assert look(starting(0, WENT_ALONE, heard=heard(beat(1, Role.FOLLOWER, WENT_ALONE)))).worth is Worth.SOLE
