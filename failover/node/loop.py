@@ -135,7 +135,8 @@ class Node:
             return "this node has not decided anything yet; ask again in a moment"
         if self._busy():
             return f"this node is busy: {self.step}; ask again when that is through"
-        why = refusal(request, self.cell)
+        # By what is known now: the last decision may be from just before what its status already says.
+        why = refusal(request, read(self.observe(), self.settings.timing, self.settings.policy))
         if why is None and request is Request.LEAD_HERE:
             self.memory.wish = (self.ports.clock.new_id(), self.ports.clock.now_s() + WISH_S)
             self.ports.history.append("request", "an operator asks the leader to give leadership to this node")
