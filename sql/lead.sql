@@ -3,7 +3,7 @@
 --
 -- Kine never looks below the compaction revision again. What was replaced or deleted since the last compaction would stay for
 -- ever, and be the newest row of its key once the ones above it are compacted: the key would be back. So it is deleted here, as
--- Kine would have (docs/facts.md). Not where it is more than a promotion can wait for: where nobody compacts, all of the history.
+-- Kine would have (docs/facts.md). Not where it is more than a promotion can wait for.
 LOCK TABLE kine, kine_failover.lineage IN SHARE ROW EXCLUSIVE MODE
 ;;
 CREATE TEMPORARY TABLE beginning ON COMMIT DROP AS

@@ -168,17 +168,12 @@ class KineProcess:
 
         Clients that are connected wait for the next one: refused once, gRPC would wait a second before it asks again.
         """
-        current, self._current = self._current, None
-        following = self._next
-        self._record(None)
+        current, following = self._withdraw(), self._next
         if following is not None:
             following.process.kill()
-        if current is not None:
-            current.process.freeze()
-            self._hold(current)
-            if not await current.process.stopped(self._settings.end_s):
-                self._end_held()
-                await current.process.ended(self._settings.end_s)
+        if current is not None and not await current.process.stopped(self._settings.end_s):
+            self._end_held()
+            await current.process.ended(self._settings.end_s)
         if following is not None:
             await self._end(following)
 
@@ -330,12 +325,18 @@ class KineProcess:
         Read on, its watches would pass over that, and who watches would never hear of it; on another Kine they list anew.
         """
         log.warning("Kine has not answered for too long; it never runs again", target=str(current.target))
-        self._current = None
-        self._record(None)
-        current.process.freeze()
-        self._hold(current)
+        self._withdraw()
         self._restarts += 1
         self._ended()
+
+    def _withdraw(self) -> Running | None:
+        """Take the Kine that serves out of use, if there is one: frozen, it holds its clients, and is adopted by nobody."""
+        current, self._current = self._current, None
+        self._record(None)
+        if current is not None:
+            current.process.freeze()
+            self._hold(current)
+        return current
 
     def _record(self, one: Running | None) -> None:
         """Keep for the next supervisor what runs; losing it only costs that Kine is started anew."""

@@ -156,6 +156,8 @@ class Rejoiner:
             return order.archived, 0
         extra = [id_ for id_ in difference.extra if id_ >= order.parting_revision]
         here = [row async for row in _rows(own, extra) if _is_of_a_client(row["name"])]
+        if not here:
+            return None, 0
         kept, believed = lost(
             {row["id"]: row["name"] for row in here}, set(difference.extra), await _tables(own, leader, here)
         )

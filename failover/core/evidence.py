@@ -232,8 +232,7 @@ def stream(seen: Observation, timing: Timing, policy: Policy) -> Stream:
         return Stream.FLOWING if stream_flows(seen) else Stream.BROKEN
     heard = seen.heard.heartbeat if seen.heard is not None else None
     head = status.lineage[-1].id if status.lineage else ""
-    lacks = heard is not None and heard.ghosts_under is not None and heard.ghosts_under == fence_row(status.lineage)
-    if lacks and not seen.fenced_fully:
+    if heard is not None and heard.ghosts_under == fence_row(status.lineage) and not seen.fenced_fully:
         return Stream.GHOSTS
     if seen.sync is Sync.IN_SYNC:
         if heard is not None and heard.renounced == head:

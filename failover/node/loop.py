@@ -136,7 +136,7 @@ class Node:
         if self._busy():
             return f"this node is busy: {self.step}; ask again when that is through"
         # By what is known now: the last decision may be from just before what its status already says.
-        why = refusal(request, read(self.observe(), self.settings.timing, self.settings.policy))
+        why = refusal(request, self._read_now())
         if why is None and request is Request.LEAD_HERE:
             self.memory.wish = (self.ports.clock.new_id(), self.ports.clock.now_s() + WISH_S)
             self.ports.history.append("request", "an operator asks the leader to give leadership to this node")
@@ -181,6 +181,10 @@ class Node:
         """Return how long ago the loop last came round, None before the first time."""
         ticked_s = self.senses.ticked_s
         return self.ports.clock.now_s() - ticked_s if ticked_s != NEVER else None
+
+    def _read_now(self) -> Cell:
+        """Return the cell that the node is in at this moment, whatever was decided last."""
+        return read(self.observe(), self.settings.timing, self.settings.policy)
 
     def _busy(self) -> bool:
         """Whether a plan is under way."""
@@ -491,7 +495,7 @@ class Node:
     async def _ask_again(self) -> None:
         """Read what has come in, and give the plan up where the rules would stop it now. Raises PortError."""
         await self.ports.clock.sleep(READ_AGAIN_S)
-        rule = decide(read(self.observe(), self.settings.timing, self.settings.policy))
+        rule = decide(self._read_now())
         if rule.decision in BREAKS_IN:
             raise PortError(f"it does not hold any more: {rule.why} ({rule.name})")
 

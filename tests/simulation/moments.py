@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from failover.core.model import Kind
+from tests.simulation.rejoin import SimRejoin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from failover.core.plans import Step
     from failover.node.loop import Node
+    from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.pair import SimPair
     from tests.simulation.world import Postgres
 
@@ -57,6 +61,30 @@ async def until_alone(pair: SimPair, leader: int) -> None:
         "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
     )
     await pair.quiet(1.0)
+
+
+@contextlib.contextmanager
+def after_each_copy(act: Callable[[SimRejoin, int], Awaitable[None]]) -> Iterator[list[int]]:
+    """Have something happen right after a rejoin has copied, told the number of copies so far: before the node knows of it.
+
+    Yields how many rows, believed in by somebody, the leader lacked at each copy so far.
+    """
+    lacked: list[int] = []
+    rejoin = SimRejoin.rejoin
+
+    async def acts(
+        self: SimRejoin,
+        order: RejoinOrder,
+        progress: Callable[[Progress], None],
+        before_loss: Callable[[], Awaitable[None]],
+    ) -> RejoinReport:
+        report = await rejoin(self, order, progress, before_loss)
+        lacked.append(report.only_here)
+        await act(self, len(lacked))
+        return report
+
+    with mock.patch.object(SimRejoin, "rejoin", acts):
+        yield lacked
 
 
 def disk_as_it_is(pair: SimPair, node: int) -> Postgres:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from unittest import mock
 
 from failover.core.model import Kind, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
-from tests.simulation.moments import disk_as_it_is, living, once, put_disk_back, until_split
+from tests.simulation.moments import after_each_copy, disk_as_it_is, living, once, put_disk_back, until_split
 from tests.simulation.pair import TIMING
-from tests.simulation.rejoin import SimRejoin
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from failover.ports import Progress, RejoinOrder, RejoinReport
     from tests.simulation.conftest import Simulate
     from tests.simulation.pair import SimPair
+    from tests.simulation.rejoin import SimRejoin
     from tests.simulation.world import Postgres
 
 
@@ -175,28 +171,18 @@ def test_a_leader_hears_of_what_it_lacked_also_when_a_postgres_hangs_right_after
     simulate: Simulate, decided: set[str]
 ) -> None:
     """Found by seed 2490: the word of it was lost with the rest of the plan, and a client believed in ghosts for ever."""
-    copies: list[int] = []
-    rejoin = SimRejoin.rejoin
 
-    async def hangs_then(
-        self: SimRejoin,
-        order: RejoinOrder,
-        progress: Callable[[Progress], None],
-        before_loss: Callable[[], Awaitable[None]],
-    ) -> RejoinReport:
-        report = await rejoin(self, order, progress, before_loss)
-        copies.append(report.only_here)
-        self.machine.postgres.hung = len(copies) == 1
-        return report
+    async def hang_once(copied: SimRejoin, copies: int) -> None:
+        copied.machine.postgres.hung = copies == 1
 
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()
         pair.partition()
         await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
         pair.heal()
-        with mock.patch.object(SimRejoin, "rejoin", hangs_then):
-            await pair.until("the copy", lambda: bool(copies), 10.0)
-            assert copies[0] > 0  # clients had given up waiting, and others have seen what they wrote
+        with after_each_copy(hang_once) as lacked:
+            await pair.until("the copy", lambda: bool(lacked), 10.0)
+            assert lacked[0] > 0  # clients had given up waiting, and others have seen what they wrote
             await pair.quiet(3.0)
             pair.world.machines[leader].postgres.hung = False
             await pair.until("a late fence", lambda: "lead/ghosts" in decided, 10.0)
@@ -233,10 +219,10 @@ def test_a_disk_of_when_its_node_led_alone_does_not_lead_where_a_newer_leader_wa
         pair.world.machines[first].disk_stalled = True  # no copy gets through
         pair.start(first)
         await pair.quiet(1.0)
-        pair.world.machines[1 - first].postgres.hung = True
+        pair.power_off(1 - first)
         await pair.quiet(TIMING.boot_wait_s * 2)
         assert not pair.leads(first)
-        pair.world.machines[1 - first].postgres.hung = False
+        pair.start(1 - first)
         pair.world.machines[first].disk_stalled = False
         await pair.verify()
 
@@ -246,30 +232,19 @@ def test_a_disk_of_when_its_node_led_alone_does_not_lead_where_a_newer_leader_wa
 def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right_after_its_copy(
     simulate: Simulate, decided: set[str]
 ) -> None:
-    copies: list[int] = []
-    rejoin = SimRejoin.rejoin
-
     async def scenario(pair: SimPair) -> None:
-        async def dies_then(
-            self: SimRejoin,
-            order: RejoinOrder,
-            progress: Callable[[Progress], None],
-            before_loss: Callable[[], Awaitable[None]],
-        ) -> RejoinReport:
-            report = await rejoin(self, order, progress, before_loss)
-            copies.append(report.only_here)
-            if len(copies) == 1:
-                pair.world.later(0.0, pair.kill_supervisor, self.node)
+        async def die_once(copied: SimRejoin, copies: int) -> None:
+            if copies == 1:
+                pair.world.later(0.0, pair.kill_supervisor, copied.node)
                 await pair.quiet(1.0)
-            return report
 
         leader = pair.leader()
         pair.partition()
         await pair.until("the other to promote", lambda: pair.role(1 - leader) == "promoting", 5.0)
-        with mock.patch.object(SimRejoin, "rejoin", dies_then):
+        with after_each_copy(die_once) as lacked:
             pair.heal()
-            await pair.until("the copy", lambda: bool(copies), 10.0)
-            assert copies[0] > 0
+            await pair.until("the copy", lambda: bool(lacked), 10.0)
+            assert lacked[0] > 0
             await pair.quiet(1.0)
             pair.start(leader)
             await pair.until("a late fence", lambda: "lead/ghosts" in decided, 10.0)
