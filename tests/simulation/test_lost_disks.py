@@ -211,19 +211,27 @@ def test_a_disk_of_when_its_node_led_alone_is_a_side_of_a_split_when_it_leads_on
 
 def test_a_disk_of_when_its_node_led_alone_does_not_lead_where_a_newer_leader_was_heard(simulate: Simulate) -> None:
     async def scenario(pair: SimPair) -> None:
-        first = pair.leader()
-        old = await lead_alone_then_switch(pair, first)
-        pair.power_off(first)
-        await pair.until("the other to go alone", lambda: living(pair, 1 - first).memory.sync is not Sync.IN_SYNC, 10.0)
-        put_disk_back(pair, first, old)
-        pair.world.machines[first].disk_stalled = True  # no copy gets through
-        pair.start(first)
-        await pair.quiet(1.0)
-        pair.power_off(1 - first)
+        newer = await old_disk_beside_a_newer_leader(pair)
+        pair.power_off(newer)
         await pair.quiet(TIMING.boot_wait_s * 2)
-        assert not pair.leads(first)
-        pair.start(1 - first)
-        pair.world.machines[first].disk_stalled = False
+        assert not pair.leads(1 - newer)
+        pair.start(newer)
+        pair.world.machines[1 - newer].disk_stalled = False
+        await pair.verify()
+
+    simulate(scenario)
+
+
+def test_a_disk_of_when_its_node_led_alone_does_not_lead_while_the_postgres_of_a_newer_leader_hangs(
+    simulate: Simulate,
+) -> None:
+    async def scenario(pair: SimPair) -> None:
+        newer = await old_disk_beside_a_newer_leader(pair)
+        pair.world.machines[newer].postgres.hung = True
+        await pair.quiet(TIMING.boot_wait_s * 2)
+        assert not pair.leads(1 - newer)
+        pair.world.machines[newer].postgres.hung = False
+        pair.world.machines[1 - newer].disk_stalled = False
         await pair.verify()
 
     simulate(scenario)
@@ -251,6 +259,19 @@ def test_a_leader_hears_of_what_it_lacked_also_from_a_supervisor_that_dies_right
         await pair.verify()
 
     simulate(scenario)
+
+
+async def old_disk_beside_a_newer_leader(pair: SimPair) -> int:
+    """Boot a node on its disk of when it was alone, from which nothing is copied. Returns the other one, which leads."""
+    first = pair.leader()
+    old = await lead_alone_then_switch(pair, first)
+    pair.power_off(first)
+    await pair.until("the other to go alone", lambda: living(pair, 1 - first).memory.sync is not Sync.IN_SYNC, 10.0)
+    put_disk_back(pair, first, old)
+    pair.world.machines[first].disk_stalled = True  # no copy gets through
+    pair.start(first)
+    await pair.quiet(1.0)
+    return 1 - first
 
 
 async def lead_alone_then_switch(pair: SimPair, leader: int) -> Postgres:
