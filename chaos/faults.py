@@ -88,6 +88,13 @@ async def _lose_power(_: Site, node: MachineNode) -> None:
     await asyncio.to_thread(node.lose_power)
 
 
+async def _lose_power_in_a_write(site: Site, node: MachineNode) -> None:
+    """Kine has drawn a revision, and its commit never comes: as each write is for as long as a way over the network takes."""
+    leader = await site.leader()
+    await asyncio.to_thread(node.begin_a_write, leader)
+    await _lose_power(site, node)
+
+
 async def _lose_power_everywhere(site: Site, _: MachineNode) -> None:
     for node in site.nodes:
         node.machine.power_off()
@@ -204,6 +211,7 @@ FAULTS = {
         Fault("stop-everything", _stop, _continue),
         Fault("stop-postgres", _stop_postgres, _continue),
         Fault("power-loss", _lose_power),
+        Fault("power-loss-in-a-write", _lose_power_in_a_write),
         Fault("power-loss-of-both", _lose_power_everywhere),
         Fault("full-disk", _fill_disk, _empty_disk),
         Fault("stalled-disk", _stall_disk, _thaw_disk),

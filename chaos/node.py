@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from chaos import unfinished
 from chaos.machine import Machine
 from chaos.network import Path as NetworkPath
 from chaos.network import address
@@ -47,7 +50,7 @@ class MachinePostgres(PostgresServer):
         settings = {
             "listen_addresses": f"'{listen}'", "ssl": "on",
             "ssl_ca_file": f"'{certificates}/ca.crt'", "ssl_cert_file": f"'{certificates}/node-{number}.crt'",
-            "ssl_key_file": f"'{certificates}/node-{number}.key'", "tcp_user_timeout": "5000",
+            "ssl_key_file": f"'{certificates}/node-{number}.key'",
         }  # fmt: skip
         super().__init__(folder, POSTGRES_PORT, version, {**SETTINGS, **settings})
         self.machine = machine
@@ -121,13 +124,7 @@ class MachineNode(NodeView):
         own_addresses = [f'"{address(self.name, path)}:{LINK_PORT}"' for path in NetworkPath]
         peer_addresses = [f'"{address(peer, path)}:{LINK_PORT}"' for path in NetworkPath]
         peer_hosts = ",".join(address(peer, path) for path in NetworkPath)
-        files = {
-            "sslrootcert": self.certificates / "ca.crt",
-            "sslcert": self.certificates / f"{self.name}.crt",
-            "sslkey": self.certificates / f"{self.name}.key",
-        }
-        libpq = " ".join(f"{name}={path}" for name, path in files.items())
-        url = "&".join(f"{name}={path}" for name, path in files.items())
+        libpq = " ".join(f"{name}={path}" for name, path in self._certificate_files().items())
         return f"""\
 [node]
 cluster = "chaos"
@@ -150,8 +147,8 @@ peer = "host={peer_hosts} port={POSTGRES_PORT} user={SUPERVISOR} dbname=kine ssl
 
 [kine]
 program = "{binaries.kine()}"
-own = "postgres://{KINE_ROLE}@127.0.0.1:{POSTGRES_PORT}/kine?sslmode=disable"
-peer = "postgres://{KINE_ROLE}@{peer_hosts}:{POSTGRES_PORT}/kine?sslmode=verify-ca&{url}"
+own = "{self.kine_endpoint(self.number)}"
+peer = "{self.kine_endpoint(1 - self.number)}"
 
 [probes]
 witnesses = ["{address("gateway", NetworkPath.A)}:{DISCARD_PORT}", "{broker}"]
@@ -161,6 +158,21 @@ free_min_mib = 40
 [timing]
 {self.timing}
 """
+
+    def kine_endpoint(self, number: int) -> str:
+        """Return how a Kine of this node reaches the Postgres of either node."""
+        if number == self.number:
+            return f"postgres://{KINE_ROLE}@127.0.0.1:{POSTGRES_PORT}/kine?sslmode=disable"
+        hosts = ",".join(address(f"node-{number}", path) for path in NetworkPath)
+        files = "&".join(f"{name}={path}" for name, path in self._certificate_files().items())
+        return f"postgres://{KINE_ROLE}@{hosts}:{POSTGRES_PORT}/kine?sslmode=verify-ca&{files}"
+
+    def _certificate_files(self) -> dict[str, Path]:
+        return {
+            "sslrootcert": self.certificates / "ca.crt",
+            "sslcert": self.certificates / f"{self.name}.crt",
+            "sslkey": self.certificates / f"{self.name}.key",
+        }
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `kine-failover` on this machine."""
@@ -191,6 +203,18 @@ free_min_mib = 40
     def kill(self) -> None:
         """Kill everything; the machine's kernel stays up and answers with resets."""
         self.machine.kill()
+
+    def begin_a_write(self, leader: MachineNode) -> None:
+        """Begin a write on the leader's Postgres that nobody finishes, as this machine's Kine does."""
+        argv = [sys.executable, "-m", unfinished.__name__, self.kine_endpoint(leader.number)]
+        self.machine.start(argv, self.folder / "unfinished.log", env={"PYTHONPATH": str(REPOSITORY)})
+        deadline = time.monotonic() + START_S
+        begun = "SELECT FROM pg_stat_activity WHERE application_name = %s AND state = 'idle in transaction'"
+        with psycopg.connect(leader.conninfo, autocommit=True) as session:
+            while not session.execute(begun, [unfinished.APPLICATION]).rowcount:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"no write begins on {leader.name}: {self.folder / 'unfinished.log'}")
+                time.sleep(0.01)
 
     def lose_power(self) -> None:
         """Cables dead, everything killed at once, what was not synced is gone from the disk."""

@@ -211,6 +211,7 @@ class Play:
             await asyncio.sleep(SAMPLE_S)
         serving = {Effect.FAILOVER: (other,), Effect.BOTH_LEAD: (0, 1), Effect.ALONE: (leader,)}[self.scenario.effect]
         await self.clients.until_writing(20, serving)
+        await self.clients.until_told(serving)
 
     def _newest(self) -> Sample:
         return self.result.samples[-1]

@@ -91,6 +91,7 @@ SINGLE = (
     _one("cut", On.LEADER, Effect.BOTH_LEAD, promise=Promise.ARCHIVED),
     _one("cut-but-broker", On.LEADER, Effect.KEPT, 4.0),
     _one("power-loss", On.FOLLOWER, Effect.ALONE),
+    _one("power-loss-in-a-write", On.FOLLOWER, Effect.ALONE),
     _one("power-loss-of-both", On.LEADER, Effect.ANY, 0.0),
     _one("full-disk", On.LEADER, Effect.FAILOVER),
     _one("stop-everything", On.FOLLOWER, Effect.ALONE),
@@ -131,9 +132,9 @@ NAMED = {one.name: one for one in (*SINGLE, *PAIRS, *RECOVERING)}
 # What `make chaos` plays, in this order, as far as its minutes last: the worst and what was bad once come first.
 SHORT = (
     "power-loss-leader", "cut-leader", "kill-postgres-leader", "stalled-disk-follower", "cut-off-follower",
-    "full-disk-leader", "kill-everything-leader", "cut-but-broker-leader", "power-loss-follower", "restart-storm-leader",
-    PAIRS[0].name, RECOVERING[0].name, "clock-ahead-leader", "power-loss-of-both-leader", "cut-path-a-leader",
-    "stop-everything-follower", "kill-kine-leader",
+    "full-disk-leader", "kill-everything-leader", "cut-but-broker-leader", "power-loss-in-a-write-follower",
+    "restart-storm-leader", PAIRS[0].name, RECOVERING[0].name, "clock-ahead-leader", "power-loss-of-both-leader",
+    "cut-path-a-leader", "stop-everything-follower", "kill-kine-leader",
 )  # fmt: skip
 
 DRAWN = tuple(sorted({one.strikes[0].fault for one in SINGLE}))

@@ -85,6 +85,11 @@ class Clients:
         """Return when writes are acknowledged through these nodes."""
         await asyncio.gather(*(self.writers[node].until_acknowledged(count) for node in nodes))
 
+    async def until_told(self, nodes: tuple[int, ...] = (0, 1)) -> None:
+        """Return when each of these nodes' watchers has been told of all that is acknowledged there by now."""
+        newest = {node: max(write.revision or 0 for write in self.writers[node].writes) for node in nodes}
+        await asyncio.gather(*(self.watchers[node].until_seen(newest[node]) for node in nodes))
+
     @property
     def writes(self) -> list[Write]:
         """Return all writes of both writers."""

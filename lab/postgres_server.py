@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from failover.adapters import sql_files
+from failover.adapters import postgres_setup, sql_files
 from lab import binaries
 
 if TYPE_CHECKING:
@@ -27,21 +27,11 @@ DATABASE = "kine"
 START_S = 60.0
 NOBODY = "kine_failover_closed"  # a role that does not exist
 
+# What an installation has, on a machine that has little to give.
 SETTINGS: dict[str, str] = {
+    **{name: f"'{one.value}'" for name, one in postgres_setup.SETTINGS.items()},
     "listen_addresses": "'127.0.0.1'",
-    "wal_level": "logical",
-    "track_commit_timestamp": "on",
-    "restart_after_crash": "off",
-    "max_connections": "500",
     "shared_buffers": "32MB",
-    "max_slot_wal_keep_size": "'1GB'",
-    "wal_sender_timeout": "'5s'",
-    "wal_receiver_timeout": "'5s'",
-    "wal_receiver_status_interval": "'1s'",
-    "wal_retrieve_retry_interval": "'200ms'",
-    "tcp_keepalives_idle": "2",
-    "tcp_keepalives_interval": "1",
-    "tcp_keepalives_count": "3",
     "log_min_messages": "warning",
     "max_wal_size": "'256MB'",
     "min_wal_size": "'64MB'",

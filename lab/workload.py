@@ -163,10 +163,15 @@ class Watcher:
         await tasks.end(self._task)
 
     async def until_seen(self, revision: int, timeout_s: float = 60.0) -> None:
-        """Return when everything up to `revision` has been seen. Raises TimeoutError."""
-        async with asyncio.timeout(timeout_s):
-            while self._next <= revision:
-                await asyncio.sleep(0.02)
+        """Return when everything up to `revision` has been seen. Raises TimeoutError, saying what has not."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._next <= revision:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise TimeoutError(
+                f"a watch of {self.target} has told up to revision {self._next - 1}, not up to {revision}, in {timeout_s:g} s"
+            ) from None
 
     def believes(self) -> dict[str, int]:
         """Return the keys that this client believes to be there, with their revisions."""

@@ -14,6 +14,8 @@ SELECT
   has_function_privilege(current_user, 'pg_reload_conf()', 'EXECUTE') AS reloads,
   has_database_privilege(current_user, current_database(), 'CREATE') AS creates,
   to_regproc('kine_failover_admin.version') IS NOT NULL AS set_up,
-  (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
+  -- What new sessions have: over a unix socket the settings of TCP are shown as 0 whatever they are.
+  (SELECT json_object_agg(name, reset_val) FROM pg_settings WHERE name IN (
     'wal_level', 'track_commit_timestamp', 'restart_after_crash', 'fsync', 'full_page_writes',
-    'max_replication_slots', 'max_connections', 'max_slot_wal_keep_size', 'password_encryption')) AS settings
+    'max_replication_slots', 'max_connections', 'max_slot_wal_keep_size', 'password_encryption',
+    'tcp_keepalives_idle', 'tcp_user_timeout', 'wal_retrieve_retry_interval')) AS settings

@@ -25,7 +25,7 @@ CLOSED = "kine_failover_closed"  # a role that does not exist: the included file
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of the server; `why` is told by doctor, None where another value is as safe."""
+    """One setting of the server; `why` is told by doctor, None where other values are as safe: it has bounds for some."""
 
     value: str
     why: str | None = None
@@ -43,6 +43,12 @@ SETTINGS: Mapping[str, Setting] = {
     "wal_receiver_status_interval": Setting("1s"),
     "wal_sender_timeout": Setting("5s"),
     "wal_receiver_timeout": Setting("5s"),
+    "wal_retrieve_retry_interval": Setting("200ms"),
+    # A Kine whose machine has lost its power or its network holds the revision that it had drawn, and with it every watch.
+    "tcp_keepalives_idle": Setting("2"),
+    "tcp_keepalives_interval": Setting("1"),
+    "tcp_keepalives_count": Setting("3"),
+    "tcp_user_timeout": Setting("5s"),
 }
 
 

@@ -39,6 +39,12 @@ AT_LEAST = {
     # Kine opens session after session while commits wait, and acknowledges creates that are not there when it gets no more.
     "max_connections": (500, ": where Kine gets no session, it acknowledges creates that are not there"),
 }
+HELD = "reload: a machine that lost its power while it wrote would hold up every watch until its session is ended"
+AT_MOST = {  # in the unit that Postgres shows it in; 0 stands for the system's own, which is hours
+    "tcp_keepalives_idle": (10, "2", HELD),
+    "tcp_user_timeout": (10_000, "'5s'", HELD),
+    "wal_retrieve_retry_interval": (1_000, "'200ms'", "reload: so long a stream that broke is not begun anew"),
+}
 RENEW_DAYS = 30
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # and their bits in /proc/<pid>/status
 
@@ -200,6 +206,10 @@ async def _settings_of(what: str, session: psycopg.AsyncConnection[Any], setting
     for name, (least, why) in AT_LEAST.items():
         value = int(row["settings"][name])
         remedy = None if value >= least else f"ALTER SYSTEM SET {name} = {least}; restart Postgres{why}"
+        found.append(Finding(f"{what} {name}", str(value), remedy))
+    for name, (most, good, why) in AT_MOST.items():
+        value = int(row["settings"][name])
+        remedy = None if 0 < value <= most else f"ALTER SYSTEM SET {name} = {good}; {why}"
         found.append(Finding(f"{what} {name}", str(value), remedy))
     keep = row["settings"]["max_slot_wal_keep_size"]
     unbounded = keep == "-1"

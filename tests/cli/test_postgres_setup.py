@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import pytest
 
 from failover import config, secrets
+from failover.adapters.postgres_setup import SETTINGS
 from failover.cli.main import main
 from failover.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONFIG = """
 [node]
@@ -33,6 +32,15 @@ own = "postgres://kine@10.0.0.1/kine"
 peer = "postgres://kine@10.0.0.2/kine"
 password_file = "{kine}"
 """
+
+
+COMPOSE = Path(__file__).parents[2] / "compose" / "start-postgres.sh"
+
+
+def test_the_pair_in_containers_has_the_same_settings() -> None:
+    told = dict(re.findall(r"-c (\w+)=(\S+)", COMPOSE.read_text(encoding="utf-8")))
+    defaults = {"fsync", "full_page_writes", "password_encryption"}
+    assert told == {name: one.value for name, one in SETTINGS.items() if name not in defaults}
 
 
 @pytest.fixture

@@ -260,6 +260,22 @@ async def test_a_first_batch_misses_nothing_while_commits_are_in_order(plain: tu
         assert seen == [row[0], (await later).revision]
 
 
+async def test_a_write_that_is_begun_and_never_ended_stops_every_watch(plain: tuple[PostgresServer, str]) -> None:
+    """Kine draws a revision and commits in two ways over the network. It fills a revision that is missing: that waits here."""
+    server, target = plain
+    async with client(target) as etcd, client(target) as other:
+        started = (await etcd.create("/watched/first", b"x")).revision
+        watching = other.watch("/watched/", started)
+        await asyncio.wait_for(anext(watching), ANSWER_S)
+        with psycopg.connect(server.conninfo()) as dead:
+            dead.execute(INSERT, ["/watched/dead"])
+            alive = await etcd.create("/watched/alive", b"x", timeout_s=ANSWER_S)
+            told = asyncio.ensure_future(anext(watching))
+            assert not (await asyncio.wait({told}, timeout=QUIET_S))[0]
+            dead.rollback()
+        assert [change.mod_revision for change in (await asyncio.wait_for(told, ANSWER_S)).changes] == [alive.revision]
+
+
 async def test_a_commit_that_never_comes_holds_nobody_up_for_long(plain: tuple[PostgresServer, str]) -> None:
     """Whoever drew the revision before may be a machine that has lost its power: its session is ended much later."""
     server, target = plain

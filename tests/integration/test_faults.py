@@ -91,6 +91,20 @@ async def test_f3_a_side_that_reboots_in_the_split_is_compared_from_where_they_p
         assert (await pair.leader()).number == 1
 
 
+async def test_f3_a_statement_of_kine_that_never_ends_does_not_keep_the_winner_waiting(running_pair: Start) -> None:
+    """A Kine that is frozen before its commit holds the table, and nobody ends its transaction but who ends its session."""
+    policy = 'split = "prefer_node"\npreferred_node = 1'
+    async with running_pair(extra={"policy": policy}) as (pair, clients):
+        await split(pair, clients)
+        winner = pair.nodes[1]
+        async with await psycopg.AsyncConnection.connect(winner.postgres.conninfo("kine")) as session:
+            await session.execute("LOCK TABLE kine IN ROW EXCLUSIVE MODE")  # as an insert does
+            pair.network.heal()
+            await clients.verify(split=True)
+            with pytest.raises(psycopg.OperationalError):
+                await session.execute("SELECT 1")
+
+
 def leaderships(node: NodeProcesses) -> int:
     with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
         row = session.execute("SELECT count(*) FROM kine_failover.lineage WHERE kind = 'lead'").fetchone()

@@ -63,6 +63,7 @@ async def test_a_lost_slot_costs_a_comparison_and_no_person(running_pair: Start)
         assert wal_mib(leader) < 64 + 48 + 64  # the limit, a checkpoint's worth, and what was being written
         doctor = await asyncio.to_thread(leader.command, "doctor", check=False)
         assert "lost: its WAL is gone" in doctor.stdout
+        assert "tcp_user_timeout: 5000\n" in doctor.stdout  # as it is over TCP: doctor asks over the socket
         follower.start()
         await clients.verify()
         assert "lost" not in slots(leader)
@@ -70,10 +71,12 @@ async def test_a_lost_slot_costs_a_comparison_and_no_person(running_pair: Start)
 
 
 async def test_a_server_without_a_limit_is_guarded(running_pair: Start) -> None:
-    settings = {**SMALL, "max_slot_wal_keep_size": "-1"}
+    settings = {**SMALL, "max_slot_wal_keep_size": "-1", "tcp_user_timeout": "0"}
     async with running_pair(postgres_settings=settings, **calm(postgres="slot_keep_mib = 40")) as (pair, clients):
         leader = await pair.leader()
         follower = pair.other(leader)
+        doctor = await asyncio.to_thread(leader.command, "doctor", check=False)
+        assert "-> ALTER SYSTEM SET tcp_user_timeout = '5s'" in doctor.stdout.replace("\n    ", " -> ")
         await asyncio.to_thread(write_wal, leader, 100)  # in sync: the slot moves on, and is left alone
         await pair.until_in_sync()
         assert not said(leader, "slot_dropped")
