@@ -223,6 +223,7 @@ class KineStatus:
     target: Target | None  # None: none runs
     key: str  # the fence that it was started under: another fence, another Kine
     frozen: bool
+    waited_for: bool  # clients of a frozen one, or of one that was given up, wait for the next
     pid: int | None
     revision: int  # newest revision that it answered with, 0 before
     restarts: int = 0

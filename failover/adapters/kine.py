@@ -104,11 +104,13 @@ class KineProcess:
     def status(self) -> KineStatus:
         """Say what runs behind the symlink."""
         current, flight = self._current, self._watch_canary.newest
-        nothing = KineStatus(None, "", False, None, self._revision, self._restarts)
+        held = self._held is not None
+        nothing = KineStatus(None, "", False, held, None, self._revision, self._restarts)
         if current is None:
             return nothing
         return replace(
-            nothing, target=current.target, key=current.key, frozen=current.frozen, pid=current.process.pid,
+            nothing, target=current.target, key=current.key, frozen=current.frozen,
+            waited_for=held or current.frozen, pid=current.process.pid,
             answer_s=self._answer_s, watch_s=flight.seconds if flight is not None else None,
             watch_age_s=time.monotonic() - flight.at_s if flight is not None else None,
         )  # fmt: skip

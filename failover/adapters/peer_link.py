@@ -47,7 +47,7 @@ class LinkSettings:
     peer: tuple[tuple[str, int], ...]
     tls: TlsFiles | None  # None only on loopback
     connect_s: float = 1.0
-    retry_s: float = 0.2  # between two attempts at a path that does not connect
+    retry_s: float = 0.2  # from the beginning of an attempt at a path to that of the next
     silence_s: float = 5.0  # a connection on which nothing comes is closed
     connections_max: int = 8
 
@@ -177,6 +177,7 @@ class PeerLink:
         scheme = "https" if self._settings.tls is not None else "http"
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
+                began_s = self._clock.now_s()
                 try:
                     async with asyncio.timeout(2 * self._settings.connect_s):
                         outgoing = await session.ws_connect(
@@ -193,11 +194,15 @@ class PeerLink:
                     stood, path.connected = path.connected, False
                     if stood:
                         self._closed(path.name)
+                # An attempt that lasted longer waited in silence: where a cut has healed, the next one gets through.
+                pause_s = self._settings.retry_s - (self._clock.now_s() - began_s)
+                if pause_s <= 0:
+                    continue
                 if stood:  # two nodes that refuse each other would have each other try without end
-                    await self._clock.sleep(self._settings.retry_s)
+                    await self._clock.sleep(pause_s)
                 else:
                     path.knocked.clear()
-                    await self._clock.sleep_or(path.knocked, self._settings.retry_s)
+                    await self._clock.sleep_or(path.knocked, pause_s)
 
     async def _speak(self, path: _Path, outgoing: aiohttp.ClientWebSocketResponse) -> None:
         """Send what there is until the peer closes the connection, which is noticed at once."""

@@ -349,10 +349,12 @@ class Steps:
         await self.ports.postgres.drop_slots(None)
 
     async def _clients_first(self, _: Errand) -> None:
-        """After a switchover clients wait on a frozen Kine: the one that goes on is not to share its processors with a copy."""
+        """Clients that wait for this node's next Kine, after a switchover or a split, come before a copy: its start is not to
+        share the processors.
+        """
         clock, kine = self.ports.clock, self.ports.kine
         end_s = clock.now_s() + CLIENTS_FIRST_S
-        while kine.status().frozen and clock.now_s() < end_s:
+        while kine.status().waited_for and clock.now_s() < end_s:
             await clock.sleep(KINE_POLL_S)
 
     async def _copy(self, errand: Errand) -> None:

@@ -117,6 +117,38 @@ async def test_a_peer_that_connects_is_connected_to_at_once() -> None:
         reserved.release()
 
 
+class Moving(SystemClock):
+    """A clock that can be moved on."""
+
+    ahead_s = 0.0
+
+    def now_s(self) -> float:
+        """Seconds, with what it was moved on by."""
+        return super().now_s() + self.ahead_s
+
+
+async def test_an_attempt_that_waited_in_silence_is_followed_by_the_next_at_once() -> None:
+    """Where a cut heals, what had waited on it often ends with a reset: that is no peer that must not be asked too often."""
+    reserved, settings = on_loopback()
+    comes: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    host, port = settings[0].peer[0]
+    silent = await asyncio.start_server(lambda _, writer: comes.put_nowait(writer), host, port)
+    clock = Moving()
+    link = PeerLink(replace(settings[0], connect_s=300.0, retry_s=3600.0), clock)
+    try:
+        await link.start(Ears().take, Ears().lost)
+        async with asyncio.timeout(20):
+            first = await comes.get()
+            clock.ahead_s = 3601.0
+            first.transport.abort()
+            for _ in range(2):  # one that aiohttp makes by itself within the same attempt, and the next attempt
+                (await comes.get()).transport.abort()
+    finally:
+        await link.stop()
+        silent.close()
+        reserved.release()
+
+
 async def test_another_authority_is_refused(tmp_path: Path) -> None:
     certificates.create(tmp_path / "ours", "shop")
     certificates.create(tmp_path / "theirs", "shop")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KINE_START_S = 0.07
 ASKED_S = 0.5  # between two questions to Kine
 MISSED = 3  # answers in a row: it is replaced
+HOLD_S = 3.0  # clients of one that is given up wait so long for the next
 SILENT_S = 2.0  # for so long: it never runs again, as more may have been compacted than it has told
 
 
@@ -26,11 +27,13 @@ class SimKine(Part):
         super().__init__(world, node, run)
         self._lock = asyncio.Lock()
         self._missed = 0
+        self._held_until_s = float("-inf")
         self._answered_s = float("-inf")  # one that is adopted may have been silent for any time
 
     def status(self) -> KineStatus:
         kine = self.machine.kine
-        return KineStatus(kine.target, kine.key, kine.frozen, 1 if kine.target else None, kine.revision)
+        waited_for = kine.frozen or self.world.now_s() < self._held_until_s
+        return KineStatus(kine.target, kine.key, kine.frozen, waited_for, 1 if kine.target else None, kine.revision)
 
     def watch(self, ended: Callable[[], None]) -> None:
         del ended
@@ -66,7 +69,7 @@ class SimKine(Part):
             if self._stop_start or not reachable:
                 raise PortError("the new Kine does not answer")
             kine.target, kine.key, kine.frozen, kine.run = target, key, False, kine.run + 1
-            self._missed, self._answered_s = 0, self.world.now_s()
+            self._missed, self._answered_s, self._held_until_s = 0, self.world.now_s(), float("-inf")
             self.world.say(f"node {self.node}: Kine serves from {target}")
 
     _stop_start = False
@@ -84,6 +87,8 @@ class SimKine(Part):
         self._stop_start = True
         await self.pause()
         kine = self.machine.kine
+        if kine.target is not None:
+            self._held_until_s = self.world.now_s() + HOLD_S
         kine.target, kine.frozen, kine.run = None, False, kine.run + 1
 
     async def release(self) -> None:
