@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.sql import Identifier, Literal
@@ -24,10 +24,12 @@ from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.ports import PeerPostgresError, PreconditionError, Progress, RejoinOrder, RejoinReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from failover.adapters.postgres import OwnPostgres
     from failover.core.model import Acceptance
+
+Item = TypeVar("Item")
 
 BATCH = 5_000  # rows fetched at once
 COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is cheaper than mending the old one
@@ -251,21 +253,33 @@ async def _tables(own: Session, leader: Session, rows: list[sql_files.Row]) -> T
 
 
 async def _newest_of(session: Session, names: list[str]) -> dict[str, Newest]:
-    found = await sql_files.run(session, "newest_of", names=names)
-    return {row["name"]: Newest(row["id"], row["deleted"]) for row in found}
+    found: dict[str, Newest] = {}
+    for batch in _batches(names):
+        rows = await sql_files.run(session, "newest_of", names=batch)
+        found |= {row["name"]: Newest(row["id"], row["deleted"]) for row in rows}
+    return found
+
+
+async def _live_of(session: Session, names: list[str]) -> dict[str, int]:
+    return {name: newest.id for name, newest in (await _newest_of(session, names)).items() if not newest.deleted}
+
+
+async def _names_of(session: Session, ids: list[int]) -> set[str]:
+    return {row["name"] for batch in _batches(ids) for row in await sql_files.run(session, "names_of", ids=batch)}
 
 
 async def _objects(
     own: Session, leader: Session, difference: Difference, written_here: set[str]
 ) -> list[dict[str, Any]]:
-    """Return a line for each key whose newest state differs, whoever changed it, also where a tombstone is gone."""
-    here = {row["name"]: row["id"] for row in await sql_files.run(own, "live_keys")}
-    there = {row["name"]: row["id"] for row in await sql_files.run(leader, "live_keys")}
+    """Return a line for each key whose newest state differs, whoever changed it, also where a tombstone is gone.
+
+    Only keys of rows that differ are asked for: of any other key both tables hold the same rows, and so the same newest one.
+    """
     extra, missing = set(difference.extra), set(difference.missing)
+    keys = sorted(filter(_is_of_a_client, written_here | await _names_of(leader, difference.missing)))
+    here, there = await asyncio.gather(_live_of(own, keys), _live_of(leader, keys))
     differing = [
-        key
-        for key in sorted(filter(_is_of_a_client, here.keys() | there.keys()))
-        if here.get(key) != there.get(key) or here.get(key) in extra or there.get(key) in missing
+        key for key in keys if here.get(key) != there.get(key) or here.get(key) in extra or there.get(key) in missing
     ]
     mine = {row["id"]: row async for row in _rows(own, [here[key] for key in differing if key in here])}
     theirs = {row["id"]: row async for row in _rows(leader, [there[key] for key in differing if key in there])}
@@ -302,8 +316,8 @@ async def _copy(
     return size + len(gathered)
 
 
-def _batches(ids: list[int], size: int = BATCH) -> list[list[int]]:
-    return [ids[start : start + size] for start in range(0, len(ids), size)]
+def _batches(all_: Sequence[Item], size: int = BATCH) -> list[list[Item]]:
+    return [list(all_[start : start + size]) for start in range(0, len(all_), size)]
 
 
 def _is_of_a_client(name: str) -> bool:

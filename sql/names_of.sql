@@ -1,0 +1,2 @@
+-- The keys that some rows are of.
+SELECT DISTINCT name FROM kine WHERE id = ANY(%(ids)s)
