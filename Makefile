@@ -13,6 +13,7 @@ MINUTES ?= 10
 FIRST ?= 0
 SEED ?=
 SCENARIO ?=
+SHORT ?=
 
 .PHONY: help setup programs chaos soak demo test test-core test-pythons simulate mutate lint bench proto docs site clean deb pins sbom audit
 
@@ -99,8 +100,8 @@ audit: $(READY) ## known vulnerabilities of what the package holds; says so wher
 test-compose: programs ## the pair of docker-compose.yml through every fault, on an engine of its own where none runs
 	@$(BIN)/python -m pytest -s tests/compose
 
-test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them
-	@$(BIN)/python -m pytest -s tests/machines
+test-machines: programs ## docs/install.md typed on two Debian machines (systemd in containers; root), and what happens to them; SHORT=1: as CI
+	@$(BIN)/python -m pytest -s tests/machines $(if $(SHORT),-m short)
 
 test-arm64: ## the core's tests and the .deb on emulated arm64 (root, debootstrap, qemu-user-static)
 	@packaging/arm64.sh

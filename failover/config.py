@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from failover import DEFAULT_FILE as DEFAULT
 from failover import secrets
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Mode
@@ -32,7 +33,7 @@ from failover.core.verdict import SplitPolicy
 from failover.endpoints import is_loopback, split_endpoint
 from failover.errors import ConfigError
 
-DEFAULT_FILE = Path("/etc/kine-failover/config.toml")
+DEFAULT_FILE = Path(DEFAULT)
 ENVIRONMENT = "KINE_FAILOVER__"
 PORT = 7480
 

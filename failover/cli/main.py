@@ -5,14 +5,13 @@ Exit codes: 0 done, 1 refused or not possible now, 2 bad usage or configuration,
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from failover import __version__, config
+from failover import FILE_VARIABLE, __version__, config, start
 from failover.cli import ask, bundle, divergence, doctor, drill, fleet, postgres_setup, setup
 from failover.cli.outcome import NO_ANSWER, REFUSED, USAGE, RefusedError, UnreachableError
 from failover.errors import ConfigError
@@ -37,7 +36,7 @@ for command in (
 ):  # fmt: skip
     cli.command()(command)
 
-File = Annotated[Path, typer.Option("--config", "-c", envvar="KINE_FAILOVER_CONFIG", help="the configuration file")]
+File = Annotated[Path, typer.Option("--config", "-c", envvar=FILE_VARIABLE, help="the configuration file")]
 
 
 @cli.command()
@@ -45,13 +44,11 @@ def run(
     file: File = config.DEFAULT_FILE,
     *,
     ends_with_machine: Annotated[
-        bool, typer.Option("--ends-with-machine", help="SIGTERM means that Kine ends too (a container): leave first")
+        bool, typer.Option(start.ENDS_WITH_MACHINE, help="SIGTERM means that Kine ends too (a container): leave first")
     ] = False,
 ) -> None:
     """Run this node's supervisor until SIGTERM; Kine goes on after that, unless systemd stops the whole machine."""
-    # The same process goes on as the supervisor alone: it runs for years, and needs none of the command line.
-    argv = [sys.executable, "-m", "failover.supervisor", "--config", str(file)]
-    os.execv(sys.executable, argv + ["--ends-with-machine"] * ends_with_machine)  # noqa: S606
+    start.supervise(file, ends_with_machine=ends_with_machine)
 
 
 def _show_version(asked: bool) -> None:

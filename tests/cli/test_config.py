@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -96,6 +98,25 @@ def test_a_wrong_file_exits_with_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is no such file" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [[], ["--ends-with-machine"]])
+def test_a_supervisor_starts_without_the_command_line(tmp_path: Path, more: list[str]) -> None:
+    """What is loaded is told by Python itself, over the change from the command to the supervisor too."""
+    missing = tmp_path / "none.toml"
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1", "KINE_FAILOVER_CONFIG": str(missing)}
+    loaded = {}
+    for asked in (["run", *more], ["run", *more, "--config", str(missing)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "failover.start", *asked],
+            capture_output=True, text=True, check=False, timeout=120, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr[-2000:]
+        assert f"{missing}: there is no such file" in done.stderr
+        loaded[len(asked)] = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+    plain, by_the_command_line = loaded.values()
+    assert "failover.app" in plain & by_the_command_line
+    assert {"typer", "failover.cli.main"} <= by_the_command_line - plain
 
 
 @pytest.mark.parametrize(

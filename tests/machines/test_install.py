@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(1800)  # a package is built, Debian packages ar
 EXPOSURE_MAX = 2.0
 
 
+@pytest.mark.short
 async def test_the_page_makes_a_pair_that_serves_on_both_machines(machines: Machines) -> None:
     await machines.until_in_sync()
     async with Clients(machines) as clients:

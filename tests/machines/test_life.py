@@ -38,7 +38,7 @@ def report(name: str, clients: Clients, machine: Machine, since_s: float) -> Non
     print(f"{name}: gap {clients.writers[machine.number].longest_gap(since_s).seconds * 1000:.0f} ms")
 
 
-@pytest.mark.parametrize("which", ["leader", "follower"])
+@pytest.mark.parametrize("which", [pytest.param("leader", marks=pytest.mark.short), "follower"])
 async def test_power_loss_and_boot(machines: Machines, which: str) -> None:
     await machines.until_in_sync()
     leader = await machines.leader()
@@ -73,7 +73,9 @@ def stopped_by_pid_1(machine: Machine) -> None:
     machine.do("kill -s RTMIN+4 1")
 
 
-@pytest.mark.parametrize("how", [reboot, poweroff, stopped_by_pid_1], ids=lambda how: how.__name__)
+@pytest.mark.parametrize(
+    "how", [pytest.param(reboot, marks=pytest.mark.short), poweroff, stopped_by_pid_1], ids=lambda how: how.__name__
+)
 async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Callable[[Machine], None]) -> None:
     await machines.until_in_sync()
     leader = await machines.leader()
@@ -110,6 +112,7 @@ async def started_anew(machine: Machine, before: int) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.short
 async def test_a_hung_supervisor_is_started_anew_and_nobody_else_leads(machines: Machines) -> None:
     await machines.until_in_sync()
     leader = await machines.leader()
@@ -128,6 +131,7 @@ async def test_a_hung_supervisor_is_started_anew_and_nobody_else_leads(machines:
     assert leader.kines() == kines  # the same one goes on
 
 
+@pytest.mark.short
 async def test_a_killed_supervisor_leaves_kine_alone(machines: Machines) -> None:
     await machines.until_in_sync()
     leader = await machines.leader()

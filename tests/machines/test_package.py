@@ -26,11 +26,22 @@ pytestmark = pytest.mark.timeout(1800)  # a package is built, Debian packages ar
 BUILDS_S = 1200
 LEFT = "/opt/kine-failover /etc/kine-failover /var/lib/kine-failover /run/kine-failover /usr/bin/kine-failover"
 UNITS = "/usr/lib/systemd /etc/systemd/system /var/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d"
+PYTHON = "/opt/kine-failover/bin/python3"
+# Names each module that Python would have to compile at every start, as what is beside it is missing or of another source.
+NOT_COMPILED = """
+import importlib.util, pathlib, sysconfig
+for source in pathlib.Path(sysconfig.get_path("purelib")).rglob("*.py"):
+    compiled = pathlib.Path(importlib.util.cache_from_source(str(source)))
+    told = source.stat()
+    of = int(told.st_mtime).to_bytes(4, "little") + told.st_size.to_bytes(4, "little")
+    if not compiled.exists() or compiled.read_bytes()[8:16] != of:
+        print(source)
+"""
 DROP_IN = "/etc/systemd/system/postgresql@15-main.service.d/kine-failover.conf"  # the administrator's own
 
 
 def newer(package: Path, folder: Path, version: str) -> Path:
-    """Return the package as the next release would be: another version, of the program too."""
+    """Return the package as the next release would be: another version, also of the program, and a module of its own."""
     root, built = folder / "root", folder / f"kine-failover_{version}_next.deb"
     subprocess.run(["dpkg-deb", "--raw-extract", package, root], check=True)
     control = root / "DEBIAN/control"
@@ -41,13 +52,18 @@ def newer(package: Path, folder: Path, version: str) -> Path:
     (init,) = root.glob("opt/kine-failover/lib/python*/site-packages/failover/__init__.py")
     lines = init.read_text().splitlines()
     init.write_text("".join(f'__version__ = "{version}"\n' if "__version__" in line else f"{line}\n" for line in lines))
+    (init.parent / f"{own_module(version)}.py").write_text(f'VERSION = "{version}"\n')
+    compiles: list[str | Path] = ["/usr/bin/python3", "-m", "compileall", "-q", "--invalidation-mode", "timestamp"]
+    subprocess.run([*compiles, "-s", root, "-p", "/", init.parent], check=True)  # as packaging/deb/build.sh does
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, built], check=True, stdout=subprocess.DEVNULL
     )
     return built
 
 
-@pytest.mark.parametrize("paused", [False, True], ids=["plain", "paused"])
+@pytest.mark.parametrize(
+    "paused", [pytest.param(False, marks=pytest.mark.short, id="plain"), pytest.param(True, id="paused")]
+)
 async def test_an_upgrade_of_one_machine_and_then_the_other_costs_nothing(
     machines: Machines, package: Path, tmp_path: Path, *, paused: bool
 ) -> None:
@@ -71,12 +87,25 @@ async def test_an_upgrade_of_one_machine_and_then_the_other_costs_nothing(
             await machines.until_in_sync()
         for machine in machines.nodes:
             assert machine.do("kine-failover version").strip() == version
+            assert_no_module_of_another_release(machine, version)
         await clients.until_writing(50)
         for one in machines.nodes:
             gap = clients.writers[one.number].longest_gap(since_s)
             print(f"upgrade, paused={paused}, machine {one.number}: gap {gap.seconds * 1000:.0f} ms")
         await clients.verify()
     assert await machines.leader() is leader
+
+
+def own_module(version: str) -> str:
+    return f"only_in_{version.replace('.', '_')}"
+
+
+def assert_no_module_of_another_release(machine: Machine, version: str) -> None:
+    """What was compiled belongs to what is installed, also where Python has compiled more than the package brought."""
+    assert machine.do(f"{PYTHON} -c '{NOT_COMPILED}'") == ""
+    modules = [own_module(f"0.1.{number}") for number in range(3)]
+    found = [one for one in modules if machine.attempt(f"{PYTHON} -O -c 'import failover.{one}'")[0] == 0]
+    assert found == [own_module(version)]
 
 
 def upgrade(machine: Machine, package: Path) -> None:
