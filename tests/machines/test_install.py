@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from lab.clients import Clients
+from tests.compose.images import ROOT
 
 if TYPE_CHECKING:
     from tests.machines.machine import Machine, Machines
@@ -76,6 +78,28 @@ def test_secrets_are_where_the_page_says_and_nowhere_else(machines: Machines) ->
             assert secret not in machine.do("ps axww -o args")
         with pytest.raises(AssertionError, match="Permission denied"):
             machine.do("runuser -u nobody -- cat /etc/kine-failover/kine-password")
+
+
+def test_the_snippet_for_immutable_systems_keeps_what_a_node_needs_and_starts_it(machines: Machines) -> None:
+    """Its commands and units are tried as its reader would; nothing that a node keeps lies outside its persistent folders."""
+    text = (ROOT / "packaging/kairos/cloud-config.yaml").read_text(encoding="utf-8")
+    assert text.startswith("#cloud-config\n")
+    told = yaml.safe_load(text)
+    machine = machines.nodes[0]
+    kept = ["/etc/kine-failover/config.toml", "/var/lib/kine-failover/state.json"]
+    for name in ("data_directory", "hba_file", "ident_file", "config_file"):
+        kept += machine.do(f"cd / && runuser -u postgres -- psql -Atc 'SHOW {name}'").split()
+    for place in kept:
+        machine.do(f"test -e {place}")
+        assert any(place.startswith(f"{folder}/") for folder in told["install"]["bind_mounts"]), place
+    for step in (step for stage in told["stages"].values() for step in stage):
+        for command in step.get("commands", []):
+            machine.do(command)
+        for verb, units in step.get("systemctl", {}).items():
+            machine.do(f"systemctl {verb} {' '.join(units)}")
+    assert machine.do("systemctl is-enabled kine-failover; systemctl is-active kine-failover").split() == [
+        "enabled", "active",
+    ]  # fmt: skip
 
 
 def refused(machine: Machine) -> bool:
