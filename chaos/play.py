@@ -200,6 +200,7 @@ class Play:
             Effect.FAILOVER: lambda: self._newest().roles[other] == "leader",
             Effect.BOTH_LEAD: lambda: self._newest().roles == ("leader", "leader"),
             Effect.ALONE: lambda: self._newest().roles[leader] == "leader" and self._newest().sync == "alone",
+            Effect.WHOLE: lambda: self._newest().roles[leader] == "leader" and self._newest().sync == "in_sync",
         }
         condition = seen.get(self.scenario.effect)
         if condition is None:
@@ -209,7 +210,7 @@ class Play:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the fault did not do what it should: {self.scenario.effect} was not seen")
             await asyncio.sleep(SAMPLE_S)
-        serving = {Effect.FAILOVER: (other,), Effect.BOTH_LEAD: (0, 1), Effect.ALONE: (leader,)}[self.scenario.effect]
+        serving = {Effect.FAILOVER: (other,), Effect.ALONE: (leader,)}.get(self.scenario.effect, (0, 1))
         await self.clients.until_writing(20, serving)
         await self.clients.until_told(serving)
 
@@ -280,7 +281,7 @@ class Play:
         leading = [tuple(role == "leader" for role in sample.roles) for sample in result.samples]
         led = [one for one in leading if any(one)]
         result.leadership_changes = sum(before != after for before, after in itertools.pairwise(led))
-        if self.scenario.effect is Effect.KEPT and self.leader is not None:
+        if self.scenario.effect in {Effect.KEPT, Effect.WHOLE} and self.leader is not None:
             other = 1 - self.leader.number
             if any(one[other] for one in leading) and not any(FALSE in line for line in result.complaints):
                 result.complaints.append(f"{FALSE}: node-{other} came to lead")

@@ -19,6 +19,7 @@ class Effect(StrEnum):
 
     FAILOVER = "failover"  # the other node leads
     KEPT = "kept"  # nobody else led all the while
+    WHOLE = "whole"  # nobody else led, and the pair is in sync again while the fault lasts
     ALONE = "alone"  # the leader stays, and goes on without the follower
     BOTH_LEAD = "both_lead"
     ANY = "any"
@@ -65,6 +66,7 @@ class Scenario:
 EFFECT_IN_WORDS = {
     Effect.FAILOVER: "the other node leads",
     Effect.KEPT: "nobody else comes to lead",
+    Effect.WHOLE: "nobody else comes to lead, and the pair is in sync again while it lasts",
     Effect.ALONE: "the leader stays, and goes on without the follower",
     Effect.BOTH_LEAD: "both nodes lead until they meet again",
     Effect.ANY: "whoever leads, all is well in the end",
@@ -96,8 +98,8 @@ SINGLE = (
     _one("full-disk", On.LEADER, Effect.FAILOVER),
     _one("stop-everything", On.FOLLOWER, Effect.ALONE),
     _one("cut-off", On.FOLLOWER, Effect.ALONE, 2.5),
-    _one("cut-path-a", On.LEADER, Effect.KEPT, 3.0),
-    _one("cut-path-b", On.LEADER, Effect.KEPT, 3.0),
+    _one("cut-path-a", On.LEADER, Effect.WHOLE, 8.0),
+    _one("cut-path-b", On.LEADER, Effect.WHOLE, 8.0),
     _one("clock-ahead", On.LEADER, Effect.KEPT, 2.5),
     _one("restart-storm", On.LEADER, Effect.ANY),
     _one("kill-kine", On.LEADER, Effect.KEPT),

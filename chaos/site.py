@@ -67,6 +67,10 @@ class Site(TwoNodes[MachineNode]):
             await asyncio.to_thread(keep_compacted, node.conninfo)
             await asyncio.to_thread(node.disk.sync)  # an installation is older than its first loss of power
 
+    def last_words(self) -> str:
+        """The end of what each supervisor wrote: the folders are gone when a start has failed."""
+        return "".join(f"\n{node.name}: {_end_of(node.log)}" for node in self.nodes)
+
     async def start(self) -> None:
         """Start both supervisors and return when the pair is in sync."""
         for node in self.nodes:
@@ -119,3 +123,10 @@ class Site(TwoNodes[MachineNode]):
         for path in NetworkPath:
             subprocess.run(["ip", "link", "del", f"sw-{path}"], check=False, capture_output=True, timeout=20)
         subprocess.run(["umount", self.folder], check=False, capture_output=True, timeout=20)
+
+
+def _end_of(log: Path) -> str:
+    try:
+        return log.read_bytes()[-2000:].decode(errors="replace")
+    except OSError as error:
+        return str(error)

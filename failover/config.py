@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from failover import DEFAULT_FILE as DEFAULT
 from failover import secrets
+from failover.adapters.paths import addresses
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Mode
 from failover.core.timing import PRESETS, Timing
@@ -154,11 +155,7 @@ class PostgresSection(Section):
 
     def peer_endpoints(self) -> tuple[tuple[str, int], ...]:
         """Return every host and port at which the peer's Postgres can be asked."""
-        told = conninfo_to_dict(self.peer.get_secret_value())
-        hosts = str(told.get("hostaddr") or told.get("host") or "").split(",")
-        ports = str(told.get("port") or "5432").split(",")
-        ports = ports * len(hosts) if len(ports) == 1 else ports
-        return tuple((host, int(port)) for host, port in zip(hosts, ports, strict=False) if host and host[0] != "/")
+        return addresses(self.peer.get_secret_value())
 
 
 class KineSection(Section):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from failover.adapters.paths import answering_first
 from failover.adapters.process import Identity, Process, running_with
 from failover.adapters.watch_canary import PREFIX, WatchCanary
 from failover.etcd.client import EtcdClient, EtcdError
@@ -134,7 +135,10 @@ class KineProcess:
             if time.monotonic() < self._not_before_s:
                 raise PortError("Kine ended by itself several times; it is started again after a pause")
             self._frozen = False
-            new = self._start(target, key)
+            endpoint = await answering_first(self._settings.endpoints[target])
+            if self._frozen:
+                raise PortError("Kine was frozen before it started")
+            new = self._start(target, key, endpoint)
             self._next = new
             try:
                 await self._until_it_answers(new)
@@ -170,6 +174,7 @@ class KineProcess:
 
         Clients that are connected wait for the next one: refused once, gRPC would wait a second before it asks again.
         """
+        self._frozen = True
         current, following = self._withdraw(), self._next
         if following is not None:
             following.process.kill()
@@ -208,7 +213,7 @@ class KineProcess:
         if self._current is not None:
             self._current.process.close()
 
-    def _start(self, target: Target, key: str) -> Running:
+    def _start(self, target: Target, key: str, endpoint: str) -> Running:
         settings = self._settings
         socket = settings.folder / f"kine-{time.monotonic_ns()}.sock"
         log_file = settings.folder / LOG
@@ -218,7 +223,7 @@ class KineProcess:
             *settings.arguments,
         ]  # fmt: skip
         # The endpoint may hold a password: it goes by the environment, which only the same user can read.
-        environment = {"KINE_ENDPOINT": settings.endpoints[target], "PATH": os.environ.get("PATH", ""), "HOME": "/"}
+        environment = {"KINE_ENDPOINT": endpoint, "PATH": os.environ.get("PATH", ""), "HOME": "/"}
         return Running(Process.spawn(argv, environment, log_file), target, key, socket)
 
     async def _until_it_answers(self, new: Running) -> None:
@@ -316,7 +321,10 @@ class KineProcess:
                     self._give_up(current)
             return False
         self._revision = max(self._revision, answer.revision)
-        self._failures = 0
+        if current.target is Target.OWN or self._failures < self._settings.answers_missed:
+            self._failures = (
+                0  # else the path was lost: its watches may hang on a connection that is dead, so it is replaced
+            )
         self._answered_s = time.monotonic()
         self._answer_s = self._answered_s - began_s
         return True

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import Identifier, Literal
 
 from failover.adapters import sql_files
 from failover.adapters.archive import Archive, object_line, row_line
 from failover.adapters.lost_rows import Newest, Tables, lost
+from failover.adapters.paths import answering_first
 from failover.adapters.postgres import drop_slots, dump_lineage
 from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.ports import PeerPostgresError, PreconditionError, Progress, RejoinOrder, RejoinReport
@@ -34,6 +36,9 @@ Item = TypeVar("Item")
 BATCH = 5_000  # rows fetched at once
 COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is cheaper than mending the old one
 COPY_BLOCK = 256 * 1024  # bytes written at once: row by row, waiting costs more than copying
+# How a subscription finds out that a path is dead. Postgres gives `connect_timeout` no effect there: the time-out of what is
+# sent holds for connecting too (docs/facts.md).
+STREAM = {"tcp_user_timeout": "3000", "keepalives_idle": "2", "keepalives_interval": "1", "keepalives_count": "3"}
 COPY_ROWS = 20_000  # below this many rows it does not matter
 
 
@@ -212,7 +217,8 @@ class Rejoiner:
         return difference.total_there, copied_bytes
 
     async def _subscribe(self, own: Session, name: str) -> None:
-        await own.execute(sql_files.text("subscribe").encode(), {"subscription": name, "conninfo": self._peer_conninfo})
+        conninfo = make_conninfo("", **{**STREAM, **conninfo_to_dict(await answering_first(self._peer_conninfo))})
+        await own.execute(sql_files.text("subscribe").encode(), {"subscription": name, "conninfo": conninfo})
 
 
 async def compare(own: Session, leader: Session, parting: int) -> Difference:

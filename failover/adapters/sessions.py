@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from failover.adapters.paths import answering_first
 from failover.ports import PortError, PostgresDownError, PostgresHungError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Sessions:
     async def connect(self, **options: Any) -> Session:
         """Return a new session of the caller's own. Raises psycopg.OperationalError."""
         return await psycopg.AsyncConnection.connect(
-            self.conninfo,
+            await answering_first(self.conninfo),
             autocommit=True,
             application_name=APPLICATION,
             connect_timeout=max(1, round(self.timeouts.connect_s)),

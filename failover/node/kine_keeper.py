@@ -54,6 +54,7 @@ class KineKeeper:
 
     async def run(self) -> None:
         """Keep it until cancelled."""
+        said = ""
         while True:
             await self._ports.clock.sleep_or(self._look_now, LOOK_S)
             self._look_now.clear()
@@ -62,8 +63,11 @@ class KineKeeper:
                 continue
             try:
                 await self._ports.kine.serve(*wanted)
+                said = ""
             except PortError as error:
-                log.warning("Kine does not serve", target=str(wanted[0]), error=str(error))
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("Kine does not serve", target=str(wanted[0]), error=said)
                 await self._ports.clock.sleep(RETRY_S)
                 self.look()
 

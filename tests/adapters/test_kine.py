@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from failover.adapters.kine import KineProcess, KineSettings
 from failover.etcd.client import EtcdClient, EtcdError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Start = Callable[[float], AbstractAsyncContextManager[KineProcess]]
 
 HANG_S = 30.0  # a bound on a hang
+ANSWERS_MISSED = 3
 
 
 @pytest.fixture
@@ -147,6 +149,38 @@ async def test_a_kine_that_has_been_silent_for_too_long_never_reads_on(server: P
             await kine.serve(Target.OWN, "first")
             await until_ended(first)
             assert pid_of(kine) != first
+    finally:
+        await kine.kill()
+        await kine.release()
+
+
+@pytest.mark.parametrize("target", list(Target))
+async def test_a_kine_that_lost_the_peer_is_replaced_though_it_answers_again(
+    server: PostgresServer, tmp_path: Path, target: Target
+) -> None:
+    """Its next question goes over another connection; its poll may hang on one that is dead, and its watches with it."""
+    endpoint = server.kine_endpoint(role=SUPERVISOR)
+    kine = KineProcess(
+        KineSettings(
+            Path(binaries.kine()), tmp_path, {target: endpoint}, canary_s=0.05, answer_s=0.2,
+            answers_missed=ANSWERS_MISSED, watch_canary_s=0.0,
+        )
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(HANG_S):
+            await kine.serve(target, "first")
+            first = pid_of(kine)
+            kine.watch(lambda: None)
+            with psycopg.connect(server.conninfo()) as session, capture_logs() as said:
+                session.execute("LOCK TABLE kine IN ACCESS EXCLUSIVE MODE")
+                while sum(one["event"] == "Kine does not answer" for one in said) < ANSWERS_MISSED:
+                    await asyncio.sleep(0.01)
+                before = kine.status().answer_s
+                session.rollback()
+            while kine.status().answer_s == before:
+                await asyncio.sleep(0.01)
+            await kine.serve(target, "first")
+            assert (pid_of(kine) != first) is (target is Target.PEER)
     finally:
         await kine.kill()
         await kine.release()
