@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,16 +11,15 @@ from failover.adapters.paths import addresses, answering_first, in_front
 from lab.pair import Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
 
 
 @pytest.fixture
-async def ports() -> AsyncIterator[tuple[int, int]]:
+def ports() -> Iterator[tuple[int, int]]:
     """One at which nobody listens, and one at which somebody does."""
     reserved = Reservation(1)
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    yield reserved.ports[0], server.sockets[0].getsockname()[1]
-    server.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield reserved.ports[0], server.getsockname()[1]
     reserved.release()
 
 
