@@ -187,7 +187,8 @@ class KineSection(Section):
         3.0,
         ge=0,
         le=60,
-        description="commits are in order so long while watches begin on a new Kine, seconds; 0: never",
+        description="commits are in order so long while watches begin on a new Kine, seconds, and longer where clients "
+        "have been refused before; 0: never",
     )
 
     @model_validator(mode="before")

@@ -29,4 +29,4 @@ DO $$ BEGIN
   END IF;
 END $$
 ;;
-UPDATE kine_failover.in_order_until SET at = clock_timestamp() + %(seconds)s * interval '1 second'
+UPDATE kine_failover.in_order_until SET at = greatest(at, clock_timestamp() + %(seconds)s * interval '1 second')

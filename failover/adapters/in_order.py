@@ -29,6 +29,7 @@ class OrderSettings:
     """Seconds."""
 
     lasts_s: float = 3.0  # clients that were refused once come back after 1 to 1.2 s
+    most_s: float = 150.0  # the longest that gRPC waits between two attempts, two minutes and a fifth
     lock_s: float = 0.1  # writes that are under way at the beginning are waited for so long
     answer_s: float = 1.0
 
@@ -40,13 +41,16 @@ class InOrder:
         self._sessions = sessions
         self._settings = settings
 
-    async def begin(self, target: Target) -> None:
-        """Return when whatever gets a revision on `target` from now on is committed in order, for `lasts_s`."""
+    async def begin(self, target: Target, refused_s: float = 0.0) -> None:
+        """Return when whatever gets a revision on `target` from now on is committed in order, for `lasts_s`.
+
+        Clients that were refused for `refused_s` may take as long again to come back: gRPC's next wait is 0.72 times all
+        that came before, and 1.2 s, at most.
+        """
         settings, sessions = self._settings, self._sessions[target]
+        lasts_s = min(settings.lasts_s + refused_s, settings.most_s)
         try:
             async with sessions.session(settings.answer_s) as session:
-                await sql_files.run(
-                    session, "in_order", lock_ms=round(settings.lock_s * 1000), seconds=settings.lasts_s
-                )
+                await sql_files.run(session, "in_order", lock_ms=round(settings.lock_s * 1000), seconds=lasts_s)
         except PortError as error:
             log.warning("commits are not in order while watches begin, one may miss a change", error=str(error))

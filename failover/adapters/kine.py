@@ -35,6 +35,7 @@ log = structlog.get_logger()
 CANARY_KEY = f"{PREFIX}canary"
 LOG = "kine.log"
 SYMLINK = "kine.sock"
+UNKNOWN_S = 30.0  # for so long clients may have been refused before a run that finds no Kine
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class KineProcess:
         self._restarts = 0
         self._failures = 0  # questions in a row without an answer
         self._failed = 0  # ends of its own in a row
+        self._refused_since_s: float | None = None  # nothing answers clients, and nothing holds them
         self._answered_s = -math.inf  # one that is adopted may have been silent for any time
         self._not_before_s = 0.0
         self._frozen = False
@@ -96,6 +98,8 @@ class KineProcess:
         )
         settings.folder.mkdir(parents=True, exist_ok=True)
         self._adopt()
+        if self._current is None:
+            self._refused_since_s = time.monotonic() - UNKNOWN_S
 
     @property
     def symlink(self) -> Path:
@@ -203,6 +207,7 @@ class KineProcess:
             one.socket.unlink(missing_ok=True)
             if self._current is None:
                 self.symlink.unlink(missing_ok=True)
+                self._refused_since_s = time.monotonic()
 
     async def release(self) -> None:
         """Let Kine go on without this supervisor."""
@@ -254,7 +259,8 @@ class KineProcess:
     async def _order_commits(self, target: Target) -> None:
         if self._in_order is None:
             return
-        await self._in_order.begin(target)
+        since_s = self._refused_since_s
+        await self._in_order.begin(target, 0.0 if since_s is None else time.monotonic() - since_s)
         if self._frozen:
             raise PortError("Kine was frozen before it served")
 
@@ -263,7 +269,7 @@ class KineProcess:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(new.socket.name)
         self._current = new
-        self._failures, self._answered_s = 0, time.monotonic()
+        self._failures, self._answered_s, self._refused_since_s = 0, time.monotonic(), None
         self._record(new)
         temporary.rename(self.symlink)
         new.process.on_end(lambda: self._on_end(new))
@@ -271,7 +277,7 @@ class KineProcess:
     def _on_end(self, one: Running) -> None:
         if one is not self._current:
             return
-        self._current = None
+        self._current, self._refused_since_s = None, time.monotonic()
         self._restarts += 1
         self._back_off()
         log.warning("Kine ended by itself", target=str(one.target), pid=one.process.pid)

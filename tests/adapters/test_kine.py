@@ -11,7 +11,9 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from failover.adapters.kine import KineProcess, KineSettings
+from failover.adapters.in_order import InOrder, OrderSettings
+from failover.adapters.kine import UNKNOWN_S, KineProcess, KineSettings
+from failover.adapters.sessions import PostgresTimeouts, Sessions
 from failover.etcd.client import EtcdClient, EtcdError
 from failover.ports import Target
 from lab import binaries
@@ -112,6 +114,43 @@ async def test_a_kine_that_is_given_up_acknowledges_nothing_and_is_ended(
         await until_ended(first)
         assert not kine.symlink.is_symlink()
         await kine.serve(Target.OWN, "second")
+
+
+async def test_commits_are_in_order_for_as_much_longer_as_clients_were_refused(
+    serving: Start, server: PostgresServer, tmp_path: Path
+) -> None:
+    """How long they were before this run nobody knows; who waited on a Kine that was given up was not refused."""
+    async with serving(HANG_S):
+        pass  # it makes its table
+    with psycopg.connect(server.conninfo(), autocommit=True) as session:
+        session.execute("CREATE SCHEMA IF NOT EXISTS kine_failover")
+        sessions = Sessions(server.conninfo(), PostgresTimeouts(), "the Postgres of this test")
+        kine = KineProcess(
+            KineSettings(
+                Path(binaries.kine()), tmp_path, {Target.OWN: server.kine_endpoint(role=SUPERVISOR)}, hold_s=HANG_S,
+                watch_canary_s=0.0,
+            ),
+            InOrder({Target.OWN: sessions}, OrderSettings(lasts_s=0.01)),
+        )  # fmt: skip
+
+        def left_s() -> float:
+            left = "SELECT extract(epoch FROM at - clock_timestamp()) FROM kine_failover.in_order_until"
+            row = session.execute(left).fetchone()
+            assert row is not None
+            return float(row[0])
+
+        try:
+            async with asyncio.timeout(HANG_S):
+                await kine.serve(Target.OWN, "first")
+                assert left_s() > UNKNOWN_S / 2
+                session.execute("UPDATE kine_failover.in_order_until SET at = '-infinity'")
+                await kine.kill()
+                await kine.serve(Target.OWN, "second")
+                assert left_s() < UNKNOWN_S / 2
+        finally:
+            await kine.kill()
+            await kine.release()
+            await sessions.close()
 
 
 async def test_who_comes_back_ends_what_another_gave_up(serving: Start) -> None:

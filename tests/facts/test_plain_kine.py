@@ -305,6 +305,21 @@ async def test_commits_are_in_order_only_for_some_seconds(plain: tuple[PostgresS
                 slow.rollback()
 
 
+async def test_commits_are_in_order_for_longer_where_clients_were_refused_for_long(
+    plain: tuple[PostgresServer, str],
+) -> None:
+    server, target = plain
+    async with client(target) as etcd, ordering(server, 0.01) as in_order:
+        await etcd.create("/before", b"x")
+        await in_order.begin(Target.OWN, 60.0)
+        await in_order.begin(Target.OWN)  # of the other node's Kine, whose clients waited: it shortens nothing
+        with psycopg.connect(server.conninfo(), autocommit=True) as asking:
+            left = asking.execute("SELECT extract(epoch FROM at - clock_timestamp()) FROM kine_failover.in_order_until")
+            row = left.fetchone()
+            assert row is not None
+            assert row[0] > 60.0 - ANSWER_S
+
+
 async def test_old_revisions_of_a_key_that_are_deleted_beside_kine_are_not_missed(
     plain: tuple[PostgresServer, str],
 ) -> None:
