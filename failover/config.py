@@ -130,6 +130,11 @@ class TimeoutsSection(Section):
     fence_s: float = Field(5.0, gt=0, description="ending Kine's sessions")
     drain_s: float = Field(5.0, gt=0, description="the follower's way to a position")
     copy_s: float = Field(3600.0, gt=0, description="a whole rejoin")
+    held_s: float = Field(
+        10.0,
+        gt=0,
+        description="from the archive of a split to the rejoin that goes on from its comparison; later it compares anew",
+    )
 
     def timeouts(self) -> PostgresTimeouts:
         """Return them for the adapters."""

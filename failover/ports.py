@@ -67,7 +67,7 @@ class RejoinOrder:
     # history lacks it raises PreconditionError.
     leader_head: str
     parting_revision: int  # contents of every id from here on are compared, not only their presence; 0 compares all
-    subscription: str  # name of the new subscription, its slot and the standby name
+    subscription: str  # name of the new subscription, its slot and the standby name, unless the archive has made one
     reason: str
     archived: str | None = None  # the archive that holds what only this node has, made after its fence
 
@@ -170,7 +170,8 @@ class Rejoin(Protocol):
     async def rejoin(
         self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
     ) -> RejoinReport:
-        """Execute the order; see RejoinOrder. A crash at any moment leaves the old data or the new, never half.
+        """Execute the order; see RejoinOrder. A crash at any moment leaves the old data or the new, never half. When it
+        returns, the row `leader_head` is in the own history.
 
         `before_loss` is awaited once rows that only this node has are archived, and before they are deleted; not where there
         are none, or where the order says that they are archived.
@@ -178,7 +179,8 @@ class Rejoin(Protocol):
 
     async def archive(self, acceptance: Acceptance) -> str:
         """Archive every object that differs from the winner's, and every own row past the parting point; durable
-        (fsync of file and directory) before it returns. Returns the archive's name. Needs both Postgres.
+        (fsync of file and directory) before it returns. Returns the archive's name. Needs both Postgres. A rejoin whose
+        order names it may go on from its comparison.
         """
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import Identifier, Literal
 
@@ -21,15 +23,25 @@ from failover.adapters import sql_files
 from failover.adapters.archive import Archive, object_line, row_line
 from failover.adapters.lost_rows import Newest, Tables, lost
 from failover.adapters.paths import answering_first
-from failover.adapters.postgres import drop_slots, dump_lineage
+from failover.adapters.postgres import POLL_S, drop_slots, dump_lineage
 from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
-from failover.ports import PeerPostgresError, PreconditionError, Progress, RejoinOrder, RejoinReport
+from failover.ports import (
+    PeerPostgresError,
+    PortError,
+    PostgresDownError,
+    PreconditionError,
+    Progress,
+    RejoinOrder,
+    RejoinReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from failover.adapters.postgres import OwnPostgres
     from failover.core.model import Acceptance
+
+log = structlog.get_logger()
 
 Item = TypeVar("Item")
 
@@ -50,6 +62,26 @@ class Difference:
     total_there: int
     extra: list[int]  # here, and not there or with another content there
     missing: list[int]  # there, and not here or with another content here
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Both tables, each in a session, and how they differ."""
+
+    own: Session
+    leader: Session
+    slot: str  # on the leader; it streams what has changed since
+    lineage: list[dict[str, Any]]  # the leader's, at that moment
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an archive has compared, in transactions that stand until the rejoin or for `held_s`: the servers end them then."""
+
+    archive: str
+    both: Compared
+    sessions: contextlib.AsyncExitStack
 
 
 class Rejoiner:
@@ -73,26 +105,22 @@ class Rejoiner:
         self._kine_role = kine_role
         self._prepare = own.prepare
         self._detach = own.detach
+        self._held: Held | None = None
 
     async def rejoin(
         self, order: RejoinOrder, progress: Callable[[Progress], None], before_loss: Callable[[], Awaitable[None]]
     ) -> RejoinReport:
         """Make the own data the leader's; see `ports.RejoinOrder`."""
         began_s = time.monotonic()
-        await self._prepare()
-        await self._detach()
-        async with self._snapshot(order) as leader, self._own.session(self._timeouts.copy_s) as own:
-            lineage = (await sql_files.run(leader, "lineage"))[0]["lineage"]
-            if order.leader_head not in {row["id"] for row in lineage}:
-                raise PreconditionError("the leader's history is not the one any more that the rejoin was decided on")
-            difference = await compare(own, leader, order.parting_revision)
-            archive, only_here = await self._keep(own, leader, order, difference, str(lineage[-1]["id"]))
+        async with self._compared(order) as both:
+            difference = both.difference
+            archive, only_here = await self._keep(both, order)
             if only_here:
                 await before_loss()
             anew = difference.total_there > COPY_ROWS and len(difference.missing) > COPY_SHARE * difference.total_there
             mend = self._copy_anew if anew else self._mend
-            copied, copied_bytes = await mend(own, leader, difference, dump_lineage(lineage), progress, began_s)
-            await self._subscribe(own, order.subscription)
+            copied, copied_bytes = await mend(both, progress, began_s)
+        await self._stream_on(both.slot, order.leader_head)
         return RejoinReport(
             kind="copy" if anew else "incremental",
             rows_compared=difference.compared,
@@ -105,18 +133,47 @@ class Rejoiner:
         )
 
     async def archive(self, acceptance: Acceptance) -> str:
-        """Archive what differs from the winner's, before anything is dropped. Returns the archive's name."""
-        async with (
-            self._leader.apart("rejoin", PeerPostgresError) as leader,
-            self._own.session(self._timeouts.copy_s) as own,
-        ):
-            await leader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-            async with leader.transaction():
-                # Contents of every row: where the two parted is for the comparison to find out.
-                difference = await compare(own, leader, 0)
-                extra = [row async for row in _rows(own, difference.extra)]
-                lines = await _objects(own, leader, difference, {row["name"] for row in extra})
-                rows = [row_line(row) for row in extra]
+        """Archive what differs from the winner's, before anything is dropped. Returns the archive's name.
+
+        The rejoin that follows goes on from this comparison (`_compared`) instead of making it once more.
+        """
+        await self._let_go()
+        await self._detach()  # nothing streams into what is compared
+        slot = f"kf_{self._node}_{secrets.token_hex(4)}"
+        try:
+            sessions, own, leader = await self._sessions(slot)
+        except PortError as error:  # a vacuum, or no slot to be had: clients wait for the archive
+            log.info("this archive's comparison will not serve the rejoin", error=str(error))
+            slot = ""
+            sessions, own, leader = await self._sessions(slot)
+        async with sessions:
+            lineage = (await sql_files.run(leader, "lineage"))[0]["lineage"]
+            # Contents of every row: where the two parted is for the comparison to find out.
+            both = Compared(own, leader, slot, lineage, await compare(own, leader, 0))
+            name = await self._write_split(both, acceptance)
+            if slot:
+                for session in (own, leader):
+                    await sql_files.run(session, "idle_at_most", ms=round(self._timeouts.held_s * 1000))
+                self._held = Held(name, both, sessions.pop_all())
+        return name
+
+    async def _sessions(self, slot: str) -> tuple[contextlib.AsyncExitStack, Session, Session]:
+        """Sessions to both, for an archive: with a slot's name the own table is locked, and the slot streams what comes after."""
+        async with contextlib.AsyncExitStack() as stack:
+            own = await stack.enter_async_context(self._own.apart("archive", PostgresDownError))
+            await stack.enter_async_context(own.transaction())
+            if slot:
+                await sql_files.run(own, "hold_still")
+                leader = await stack.enter_async_context(self._snapshot(slot))
+            else:
+                leader = await stack.enter_async_context(self._leader.apart("archive", PeerPostgresError))
+                await leader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return stack.pop_all(), own, leader
+
+    async def _write_split(self, both: Compared, acceptance: Acceptance) -> str:
+        extra = [row async for row in _rows(both.own, both.difference.extra)]
+        lines = await _objects(both.own, both.leader, both.difference, {row["name"] for row in extra})
+        rows = [row_line(row) for row in extra]
         verdict = acceptance.verdict
         header = {
             "why": "split",
@@ -132,28 +189,52 @@ class Rejoiner:
 
     async def close(self) -> None:
         """Close all sessions."""
+        await self._let_go()
         await self._leader.close()
 
     @contextlib.asynccontextmanager
-    async def _snapshot(self, order: RejoinOrder) -> AsyncIterator[Session]:
+    async def _compared(self, order: RejoinOrder) -> AsyncIterator[Compared]:
+        """Both tables and how they differ, seen at the moment from which a slot streams.
+
+        After a split that is the moment of the archive, where it was made seconds ago and its sessions stand: this node's table
+        has been locked since, and what the leader has changed since, its verdict too, comes by the stream.
+        """
+        held, self._held = self._held, None
+        if held is not None and await _stands(held, order):
+            async with held.sessions:
+                yield held.both
+            return
+        await _end(held)
+        await self._prepare()
+        await self._detach()
+        async with self._snapshot(order.subscription) as leader, self._own.session(self._timeouts.copy_s) as own:
+            lineage = (await sql_files.run(leader, "lineage"))[0]["lineage"]
+            if order.leader_head not in {row["id"] for row in lineage}:
+                raise PreconditionError("the leader's history is not the one any more that the rejoin was decided on")
+            difference = await compare(own, leader, order.parting_revision)
+            yield Compared(own, leader, order.subscription, lineage, difference)
+
+    async def _let_go(self) -> None:
+        held, self._held = self._held, None
+        await _end(held)
+
+    @contextlib.asynccontextmanager
+    async def _snapshot(self, slot: str) -> AsyncIterator[Session]:
         """A session to the leader that sees exactly the moment from which the new slot streams."""
         async with self._leader.apart("rejoin", PeerPostgresError) as leader:
             await drop_slots(leader, f"kf\\_{self._node}\\_%", None)
             slots = await self._leader.connect(replication="database")
             try:
-                slot = Identifier(order.subscription)
-                cursor = await slots.execute(sql_files.compose("create_slot", slot=slot))
+                cursor = await slots.execute(sql_files.compose("create_slot", slot=Identifier(slot)))
                 made = await cursor.fetchone()
                 assert made is not None
                 await leader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 await leader.execute(sql_files.compose("set_snapshot", snapshot=Literal(made[2])))
-                yield leader
             finally:
                 await slots.close()
+            yield leader
 
-    async def _keep(
-        self, own: Session, leader: Session, order: RejoinOrder, difference: Difference, head: str
-    ) -> tuple[str | None, int]:
+    async def _keep(self, both: Compared, order: RejoinOrder) -> tuple[str | None, int]:
         """Archive the rows that the leader has never had, before they go (R2). Returns the archive and the number of rows in
         which somebody may still believe (R13).
 
@@ -161,20 +242,19 @@ class Rejoiner:
         """
         if order.archived is not None:
             return order.archived, 0
-        extra = [id_ for id_ in difference.extra if id_ >= order.parting_revision]
-        here = [row async for row in _rows(own, extra) if _is_of_a_client(row["name"])]
+        extra = [id_ for id_ in both.difference.extra if id_ >= order.parting_revision]
+        here = [row async for row in _rows(both.own, extra) if _is_of_a_client(row["name"])]
         if not here:
             return None, 0
-        kept, believed = lost(
-            {row["id"]: row["name"] for row in here}, set(difference.extra), await _tables(own, leader, here)
-        )
+        tables = await _tables(both.own, both.leader, here)
+        kept, believed = lost({row["id"]: row["name"] for row in here}, set(both.difference.extra), tables)
         rows = [row_line(row) for row in here if row["id"] in kept]
         if not rows:
             return None, 0
         header = {
             "why": order.reason,
             "node": self._node,
-            "other_head": head,
+            "other_head": str(both.lineage[-1]["id"]),
             "objects": 0,
             "rows": len(rows),
             "at_us": time.time_ns() // 1000,
@@ -182,43 +262,66 @@ class Rejoiner:
         name = f"rejoin-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{order.subscription}"
         return await asyncio.to_thread(self._archive.write, name, header, rows), len(believed)
 
-    async def _mend(
-        self, own: Session, leader: Session, difference: Difference, lineage: str,
-        progress: Callable[[Progress], None], began_s: float,
-    ) -> tuple[int, int]:  # fmt: skip
+    async def _mend(self, both: Compared, progress: Callable[[Progress], None], began_s: float) -> tuple[int, int]:
         """One transaction: what is extra goes, what is missing comes, and the database says what it now is."""
-        copied_bytes = 0
+        own, difference, copied_bytes = both.own, both.difference, 0
         async with own.transaction():
             for batch in _batches(difference.extra):
                 await sql_files.run(own, "delete_rows", ids=batch)
             total = len(difference.missing)
             for number, batch in enumerate(_batches(difference.missing)):
-                copied_bytes += await _copy(leader, "copy_out", own, "copy_in", ids=batch)
+                copied_bytes += await _copy(both.leader, "copy_out", own, "copy_in", ids=batch)
                 done = min(total, (number + 1) * BATCH)
                 progress(Progress(done, total, copied_bytes, time.monotonic() - began_s))
-            await sql_files.run(own, "take_lineage", lineage=lineage)
+            await sql_files.run(own, "take_lineage", lineage=dump_lineage(both.lineage))
         return len(difference.missing), copied_bytes
 
-    async def _copy_anew(
-        self, own: Session, leader: Session, difference: Difference, lineage: str,
-        progress: Callable[[Progress], None], began_s: float,
-    ) -> tuple[int, int]:  # fmt: skip
+    async def _copy_anew(self, both: Compared, progress: Callable[[Progress], None], began_s: float) -> tuple[int, int]:
         """Copy beside the table in use, and swap when it is complete: a crash leaves the old one or the new one."""
+        own, total = both.own, both.difference.total_there
         await sql_files.run(own, "create_fresh")
 
         def told(copied_bytes: int) -> None:
-            progress(Progress(0, difference.total_there, copied_bytes, time.monotonic() - began_s))
+            progress(Progress(0, total, copied_bytes, time.monotonic() - began_s))
 
-        copied_bytes = await _copy(leader, "copy_out_all", own, "copy_in_fresh", told)
+        copied_bytes = await _copy(both.leader, "copy_out_all", own, "copy_in_fresh", told)
         await sql_files.run(own, "index_fresh")
         async with own.transaction():
             await sql_files.run(own, "swap_fresh", kine_role=self._kine_role)
-            await sql_files.run(own, "take_lineage", lineage=lineage)
-        return difference.total_there, copied_bytes
+            await sql_files.run(own, "take_lineage", lineage=dump_lineage(both.lineage))
+        return total, copied_bytes
 
-    async def _subscribe(self, own: Session, name: str) -> None:
+    async def _stream_on(self, slot: str, leader_head: str) -> None:
+        """Subscribe, and return when the row of the leader's that the rejoin was decided on is here. Raises PortError."""
         conninfo = make_conninfo("", **{**STREAM, **conninfo_to_dict(await answering_first(self._peer_conninfo))})
-        await own.execute(sql_files.text("subscribe").encode(), {"subscription": name, "conninfo": conninfo})
+        async with self._own.session(self._timeouts.statement_s) as own:
+            await own.execute(sql_files.text("subscribe").encode(), {"subscription": slot, "conninfo": conninfo})
+        try:
+            async with asyncio.timeout(self._timeouts.drain_s), self._own.session(self._timeouts.statement_s) as own:
+                while not (await sql_files.run(own, "knows", id=leader_head))[0]["known"]:
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise PortError(
+                f"the leader's newest leadership has not come by the stream within {self._timeouts.drain_s:g} s"
+            ) from None
+
+
+async def _stands(held: Held, order: RejoinOrder) -> bool:
+    """Whether a rejoin may go on from what its archive has compared."""
+    if held.archive != order.archived:
+        return False
+    try:
+        for session in (held.both.own, held.both.leader):
+            await sql_files.run(session, "idle_at_most", ms=0)
+        return bool(await sql_files.run(held.both.leader, "list_slots", pattern=held.both.slot, keep=None))
+    except psycopg.Error:  # a server that was restarted, or has ended what took too long
+        return False
+
+
+async def _end(held: Held | None) -> None:
+    if held is not None:
+        with contextlib.suppress(psycopg.Error, PortError):
+            await held.sessions.aclose()
 
 
 async def compare(own: Session, leader: Session, parting: int) -> Difference:

@@ -48,6 +48,7 @@ class PostgresTimeouts:
     fence_s: float = 5.0  # ending Kine's sessions
     drain_s: float = 5.0  # the follower's way to a position
     copy_s: float = 3600.0  # a whole rejoin
+    held_s: float = 10.0  # from the archive of a split to the rejoin that goes on from its comparison
 
 
 class Sessions:
