@@ -281,7 +281,7 @@ class Play:
         leading = [tuple(role == "leader" for role in sample.roles) for sample in result.samples]
         led = [one for one in leading if any(one)]
         result.leadership_changes = sum(before != after for before, after in itertools.pairwise(led))
-        if self.scenario.effect in {Effect.KEPT, Effect.WHOLE} and self.leader is not None:
+        if self.scenario.effect in {Effect.KEPT, Effect.WHOLE, Effect.ALONE} and self.leader is not None:
             other = 1 - self.leader.number
             if any(one[other] for one in leading) and not any(FALSE in line for line in result.complaints):
                 result.complaints.append(f"{FALSE}: node-{other} came to lead")

@@ -97,7 +97,7 @@ SINGLE = (
     _one("power-loss-of-both", On.LEADER, Effect.ANY, 0.0),
     _one("full-disk", On.LEADER, Effect.FAILOVER),
     _one("stop-everything", On.FOLLOWER, Effect.ALONE),
-    _one("cut-off", On.FOLLOWER, Effect.ALONE, 2.5),
+    _one("cut-off", On.FOLLOWER, Effect.ALONE, 12.0),
     _one("cut-path-a", On.LEADER, Effect.WHOLE, 8.0),
     _one("cut-path-b", On.LEADER, Effect.WHOLE, 8.0),
     _one("clock-ahead", On.LEADER, Effect.KEPT, 2.5),

@@ -120,7 +120,7 @@ def next_change_s(seen: Observation, timing: Timing, *, silent: bool) -> float:
     heard_s = seen.heard.at_s if seen.heard is not None else NEVER
     moments = (
         heard_s, seen.started_s, seen.stalled_s, seen.peer_served_s, seen.peer_postgres_seen_s, seen.lease.voided_s,
-        seen.granted_s,
+        seen.granted_s, seen.isolated_s,
     )  # fmt: skip
     durations = (
         timing.promote_after_s, timing.degrade_after_s, timing.grace_s, timing.boot_wait_s, timing.long_wait_s,
@@ -273,10 +273,14 @@ def peer_view(seen: Observation, worth: Worth, timing: Timing) -> Peer:
         since_s = max(seen.peer_served_s, seen.started_s, seen.stalled_s, seen.peer_postgres_seen_s)
         return Peer.SILENT if now - since_s >= patience_s(seen, worth, timing) else Peer.UNSURE
     watching_s = max(seen.started_s, seen.stalled_s, seen.lease.voided_s if worth is Worth.VOIDED else NEVER)
+    may_lead_on = seen.role is Role.LEADER
+    if not may_lead_on:  # whoever is cut off can hear nobody, and its way to the peer may be back last
+        watching_s = max(watching_s, seen.now_s if seen.isolated else seen.isolated_s)
     heard_s = max(watching_s, heard.at_s if heard is not None else NEVER)
     if now - max(heard_s, seen.peer_postgres_seen_s) >= patience_s(seen, worth, timing):
         return Peer.SILENT
-    if worth in (Worth.SYNCED, Worth.SOLE) and seen.role is not Role.STARTING and refused_twice(seen, timing):
+    settled = worth in (Worth.SYNCED, Worth.SOLE) and seen.role is not Role.STARTING
+    if settled and (may_lead_on or not seen.isolated) and refused_twice(seen, timing):
         return Peer.REFUSED
     lives = now - seen.peer_postgres_seen_s < timing.promote_after_s
     return Peer.HALF if lives and now - heard_s >= _grace_s(seen, worth, timing) else Peer.UNSURE

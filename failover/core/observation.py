@@ -54,6 +54,7 @@ class Observation:
     stream_failed: bool = False  # the subscription cannot go on: slot lost, or an error that repeats
     fenced_fully: bool = False  # leader: the fence that began this leadership was a full one
     isolated: bool = False  # the witnesses that worked lately are gone
+    isolated_s: float = NEVER  # when that was last so
     paused: bool = False
     ordered: bool = False  # by an operator, who takes the responsibility: the promotion under way
     request: Request | None = None

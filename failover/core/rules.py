@@ -143,16 +143,14 @@ STARTING = (
           postgres=NOT_OPEN, peer=NOBODY_LEADS, relation=R.PARTED, paused=False),
     _rule("start/parted-paused", S, D.WAIT, "a pause stops verdicts (R18)",
           postgres=NOT_OPEN, peer=NOBODY_LEADS, relation=R.PARTED, paused=True),
-    _rule("start/unsure", S, D.WAIT, "the peer gets its time to answer",
+    _rule("start/unsure", S, D.WAIT, "the peer gets its time to answer, from when this node was last cut off",
           postgres=NOT_OPEN, peer=P.UNSURE),
     _rule("start/lost", S, D.PROMOTE, "the peer stayed away for as long as data of this worth must wait (R3)",
-          postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=False, isolated=False),
+          postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=False),
     _rule("start/lost-unfit", S, D.WAIT, "data that is not whole never leads (I6)",
           postgres=NOT_OPEN, peer=LOST, worth=W.UNFIT),
     _rule("start/lost-paused", S, D.WAIT, "a paused pair changes no role (I10)",
           postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=True),
-    _rule("start/lost-isolated", S, D.WAIT, "this node is the one that is cut off",
-          postgres=NOT_OPEN, peer=LOST, worth=FIT, paused=False, isolated=True),
 )
 
 FOLLOWER = (
@@ -176,7 +174,7 @@ FOLLOWER = (
           postgres=UP, peer=P.STARTS, relation=_but(R.AHEAD, R.PARTED, R.STRANGER)),
     _rule("follow/leader-cannot", F, D.START_OVER, "the peer cannot lead again: look who can",
           postgres=UP, peer=P.STARTS, relation=frozenset({R.AHEAD, R.PARTED, R.STRANGER})),
-    _rule("follow/unsure", F, D.CARRY_ON, "not heard, and not lost for long enough",
+    _rule("follow/unsure", F, D.CARRY_ON, "not heard, and not lost for long enough since this node was last cut off",
           postgres=UP, peer=P.UNSURE),
     _rule("follow/told", F, D.PROMOTE, "the leader said that it will not write again",
           postgres=UP, peer=P.HANDS_OVER, worth=FIT, paused=False),
@@ -184,13 +182,11 @@ FOLLOWER = (
           postgres=UP, peer=P.HANDS_OVER, worth=FIT, paused=True),
     _rule("follow/lost", F, D.PROMOTE,
           "the leader is gone: refused twice, or silent for as long as this data must wait",
-          postgres=UP, peer=LOST, worth=FIT, paused=False, isolated=False),
+          postgres=UP, peer=LOST, worth=FIT, paused=False),
     _rule("follow/lost-unfit", F, D.WAIT, "data that is not whole never leads (I6)",
           postgres=UP, peer=LOST | {P.HANDS_OVER}, worth=W.UNFIT),
     _rule("follow/lost-paused", F, D.WAIT, "a paused pair changes no role (I10)",
           postgres=UP, peer=LOST, worth=FIT, paused=True),
-    _rule("follow/lost-isolated", F, D.WAIT, "this node is the one that is cut off",
-          postgres=UP, peer=LOST, worth=FIT, paused=False, isolated=True),
 )
 
 NO_CLAIM = frozenset({R.AHEAD, R.EQUAL_MINE, R.UNKNOWN, R.STRANGER})

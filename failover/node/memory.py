@@ -95,6 +95,7 @@ class Memory:
     stream: StreamWatch = field(default_factory=StreamWatch)
     fenced_fully: bool = False
     isolated: bool = False
+    isolated_s: float = NEVER
     disk_nearly_full: bool = False
     slot_near: bool = False  # the WAL kept for the follower nears its limit
     leaving: bool = False
@@ -161,6 +162,7 @@ class Memory:
             stream_failed=self.stream.failed,
             fenced_fully=self.fenced_fully,
             isolated=self.isolated,
+            isolated_s=self.isolated_s,
             paused=self.durable.paused_until_us > wall_us or self.peer_pause_ends_s > now_s,
             ordered=self.ordered,
             request=self.request,

@@ -157,6 +157,8 @@ class Senses:
             unanswered = await self._ports.probes.isolated()
             # Who hears the peer is not cut off, and a time-out that this node slept through says nothing of its witnesses.
             self._memory.isolated = unanswered and self.silent and not self._slept_since(began_s)
+            if before or self._memory.isolated:
+                self._memory.isolated_s = clock.now_s()
             if self._memory.isolated is not before:
                 self._wake()
             if self.silent:

@@ -42,7 +42,7 @@ def observations(draw: st.DrawFn) -> Observation:
         lease=Lease(head, draw(st.sampled_from((NEVER, NOW_S + 1.0))), draw(moments)),
         probes=draw(st.sampled_from(((), refused(0.2, 0.1)))),
         isolated=draw(st.booleans()), asks_renounce=draw(st.booleans()),
-        started_s=NOW_S - draw(ages), stalled_s=draw(moments), granted_s=draw(moments),
+        started_s=NOW_S - draw(ages), stalled_s=draw(moments), isolated_s=draw(moments), granted_s=draw(moments),
         peer_served_s=draw(moments), peer_postgres_seen_s=draw(moments),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failover.core.evidence import HEARD, Cell, Peer, Policy, Postgres, Stream, Worth, read
+from failover.core.evidence import HEARD, LOST, Cell, Peer, Policy, Postgres, Stream, Worth, read
 from failover.core.lease import NEVER, Lease
 from failover.core.lineage import Relation
 from failover.core.model import Acceptance, Choice, DataState, Durable, Health, Kind, Mode, Role, Sync, Verdict
@@ -46,7 +46,7 @@ WORTHS = {
 
 def reachable(cell: Cell) -> bool:
     """Whether the axes can have these values together; `test_what_is_read_is_reachable` shows that others never come."""
-    if cell.isolated and cell.peer in HEARD:
+    if cell.isolated and cell.peer in (HEARD if cell.role is Role.LEADER else HEARD | LOST):
         return False
     if cell.worth not in WORTHS.get(cell.role, set(Worth)):
         return False
@@ -88,7 +88,7 @@ def observations(draw: Any) -> Any:
         role=draw(st.sampled_from(Role)), sync=draw(st.sampled_from(Sync)), health=draw(st.sampled_from(Health)),
         postgres=draw(st.sampled_from([None, postgres])), durable=durable, started_s=NOW_S - draw(AGES_S),
         heard=draw(st.sampled_from([None, heard(said, draw(AGES_S))])), peer_lineage=draw(st.sampled_from([(), theirs])),
-        peer_served_s=draw(TIMES_S), peer_postgres_seen_s=draw(TIMES_S), stalled_s=draw(TIMES_S),
+        peer_served_s=draw(TIMES_S), peer_postgres_seen_s=draw(TIMES_S), stalled_s=draw(TIMES_S), isolated_s=draw(TIMES_S),
         granted_s=draw(TIMES_S), lease=Lease(draw(HEADS), draw(TIMES_S), draw(TIMES_S)),
         probes=draw(st.sampled_from([(), refused(0.1), refused(0.1, 0.0)])),
         **{name: draw(st.booleans()) for name in FLAGS},

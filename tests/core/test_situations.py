@@ -112,7 +112,7 @@ STARTING = [
     ("start/lost", D.PROMOTE, starting(0, postgres=status(WENT_ALONE, fence_term=TERM))),
     ("start/lost-unfit", D.WAIT, starting(0, durable=LOST_SPLIT)),
     ("start/lost-paused", D.WAIT, starting(0, paused=True)),
-    ("start/lost-isolated", D.WAIT, starting(0, isolated=True)),
+    ("start/unsure", D.WAIT, starting(0, isolated=True)),
 ]  # fmt: skip
 
 RIVAL = says(1, Role.LEADER, PROMOTED)
@@ -193,7 +193,8 @@ FOLLOWER = [
     ("follow/lost", D.PROMOTE, alive(follower(), 20.0)),
     ("follow/lost-unfit", D.WAIT, silent(follower(**UNFIT), 200.0)),
     ("follow/lost-paused", D.WAIT, silent(follower(paused=True), 2.0)),
-    ("follow/lost-isolated", D.WAIT, silent(follower(isolated=True), 2.0)),
+    ("follow/unsure", D.CARRY_ON, silent(follower(isolated=True), 2.0)),
+    ("follow/unsure", D.CARRY_ON, replace(silent(follower(isolated=True), 0.5), probes=refused(0.1, 0.0))),
 ]
 
 OTHERS = [

@@ -12,6 +12,7 @@ from failover.core.observation import Request
 from failover.core.plans import Step
 from failover.node.steps import MARGIN_FULL
 from failover.ports import PortError
+from tests.simulation.pair import TIMING
 from tests.simulation.play import play_seed
 
 if TYPE_CHECKING:
@@ -115,6 +116,24 @@ def test_a_promotion_stops_when_its_node_turns_out_to_be_cut_off(simulate: Simul
         pair.heal()
         pair.start(leader)
         await pair.verify(split=True)
+
+    simulate(scenario)
+
+
+def test_who_was_cut_off_gives_its_leader_the_whole_time_again(simulate: Simulate) -> None:
+    """Its gateway is back a moment before its leader is heard, whose silence is older than any patience by then."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        machine = pair.world.machines[1 - leader]
+        pair.partition()
+        machine.isolated = True
+        await pair.quiet(2 * TIMING.long_wait_s)
+        machine.isolated = False
+        await pair.quiet(5.0)
+        pair.heal()
+        await pair.verify()
+        assert set(pair.terms.values()) == {leader}
 
     simulate(scenario)
 
