@@ -28,6 +28,10 @@ def client() -> Iterator[docker.DockerClient]:
     """An engine that has the image of a machine."""
     if os.geteuid() != 0 or shutil.which("debootstrap") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("machines need root, debootstrap and dpkg-deb")
+    if not os.environ.get("PACKAGE") and _python() != machine.PYTHON:
+        pytest.skip(
+            f"machines need a package for Python {machine.PYTHON}: built where /usr/bin/python3 is that, or $PACKAGE"
+        )
     try:
         with engine() as address:
             machine.image(address)
@@ -37,6 +41,14 @@ def client() -> Iterator[docker.DockerClient]:
         if os.environ.get("CI") == "true":
             raise  # there it must run
         pytest.skip(str(error))
+
+
+def _python() -> str | None:
+    """Return the version of the distribution's Python, for which a package built here is; None where there is none."""
+    if not Path("/usr/bin/python3").exists():
+        return None
+    asks = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    return subprocess.run(asks, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 IMAGE = "kine-failover-machine:bookworm"
 BASE = "kine-failover-stand-in:bookworm"
+PYTHON = "3.11"  # Debian 12's
 LABEL = "kine-failover.test-machines"
 BOOTS_S = 60.0
 STOPS_S = 60
