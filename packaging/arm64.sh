@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tries kine-failover on arm64 where there is no such machine: Debian for arm64 with every program emulated by qemu, in a folder and a
 # mount namespace of its own. There: the tests of the core, and the .deb built, installed and asked. Emulated, Postgres and Kine are slower than
-# the patience of the tests' clients, so no fault is played. Needs root, debootstrap and qemu-user-static; about 15 minutes.
+# the patience of the tests' clients, so no fault is played. Needs root, debootstrap and qemu-user-static; half an hour on two busy cores.
 # Usage: packaging/arm64.sh
 set -eu
 source=$(cd "$(dirname "$0")/.." && pwd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(1800)  # a package is built, Debian packages are installed
 
 UNIT_STOPPED = "9d1aaa27d60140bd96365438aad20286"  # sd-messages(3): SD_MESSAGE_UNIT_STOPPED
+LOCKS = "systemd-inhibit --list --no-pager --no-legend"
 OPEN_FILE = "/var/lib/postgresql/15/main/kine_failover_open"
 
 
@@ -80,6 +82,7 @@ async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Cal
     await machines.until_in_sync()
     leader = await machines.leader()
     follower = machines.other(leader)
+    assert re.search(r"^kine-failover .* shutdown .* delay *$", leader.do(LOCKS), re.MULTILINE), leader.do(LOCKS)
     async with Clients(machines) as clients:
         await clients.until_writing(50)
         since_s, began_s = time.monotonic(), time.time()
@@ -94,6 +97,8 @@ async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Cal
         await clients.verify()
     promotion = [one for one in follower.history() if one["kind"] == "plan" and "promote" in one["message"]][-1]
     assert promotion["peer"] == "hands_over", promotion  # its word, and no silence
+    said = leader.do(f"journalctl --no-pager --output cat --since @{began_s:.0f} --unit kine-failover")
+    assert ("this machine shuts down" in said) is (how is not stopped_by_pid_1)  # logind's word, where it was asked
     stopped = stop_order(leader, began_s)
     assert stopped["kine-failover.service"] < stopped["postgresql@15-main.service"]
 

@@ -37,6 +37,7 @@ for source in pathlib.Path(sysconfig.get_path("purelib")).rglob("*.py"):
     if not compiled.exists() or compiled.read_bytes()[8:16] != of:
         print(source)
 """
+CONFFILE = "/etc/kine-failover/environment"
 DROP_IN = "/etc/systemd/system/postgresql@15-main.service.d/kine-failover.conf"  # the administrator's own
 
 
@@ -78,7 +79,9 @@ async def test_an_upgrade_of_one_machine_and_then_the_other_costs_nothing(
             await asyncio.to_thread(leader.do, "kine-failover pause --for 600")
         for machine in (machines.other(leader), leader):
             kines = machine.kines()
+            machine.do(f"echo '# before {version}' >>{CONFFILE}")
             await asyncio.to_thread(upgrade, machine, built)
+            assert machine.do(f"tail -n 1 {CONFFILE}") == f"# before {version}\n"  # as the administrator left it
             # A pair that is paused is not in sync: its follower has been told not to take over.
             await (machines.until("both to go on", go_on) if paused else machines.until_in_sync())
             assert machine.kines() == kines  # the same one goes on
