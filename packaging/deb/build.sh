@@ -51,7 +51,8 @@ install -m 644 "$source"/docs/*.md "$source/LICENSE" "$root/usr/share/doc/kine-f
   install -m 644 "$source"/docs/*.md "$root/usr/share/doc/kine-failover/"
 for script in postinst prerm postrm; do install -m 755 "$here/$script" "$root/DEBIAN/$script"; done
 echo /etc/kine-failover/environment >"$root/DEBIAN/conffiles"
-size=$(du -sk --apparent-size "$root" | cut -f1)
+# As dpkg-gencontrol counts: what a folder takes here depends on the file system and on what was in it meanwhile.
+size=$(find "$root" -printf '%y %s\n' | awk '{ size += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print size }')
 sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@MINOR@/$minor/" -e "s/@NEXT@/$((minor + 1))/" \
   -e "s/@SIZE@/$size/" "$here/control" >"$root/DEBIAN/control"
 dated "$root"

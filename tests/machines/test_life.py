@@ -85,7 +85,7 @@ async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Cal
     assert re.search(r"^kine-failover .* shutdown .* delay *$", leader.do(LOCKS), re.MULTILINE), leader.do(LOCKS)
     async with Clients(machines) as clients:
         await clients.until_writing(50)
-        since_s, began_s = time.monotonic(), time.time()
+        since_s, began_s = time.monotonic(), int(time.time())
         await asyncio.to_thread(how, leader)
         await lead_on(machines, leader)
         await clients.until_writing(50, (follower.number,))
@@ -97,15 +97,15 @@ async def test_an_orderly_end_hands_leadership_over(machines: Machines, how: Cal
         await clients.verify()
     promotion = [one for one in follower.history() if one["kind"] == "plan" and "promote" in one["message"]][-1]
     assert promotion["peer"] == "hands_over", promotion  # its word, and no silence
-    said = leader.do(f"journalctl --no-pager --output cat --since @{began_s:.0f} --unit kine-failover")
+    said = leader.do(f"journalctl --no-pager --output cat --since @{began_s} --unit kine-failover")
     assert ("this machine shuts down" in said) is (how is not stopped_by_pid_1)  # logind's word, where it was asked
     stopped = stop_order(leader, began_s)
     assert stopped["kine-failover.service"] < stopped["postgresql@15-main.service"]
 
 
-def stop_order(machine: Machine, since_s: float) -> dict[str, int]:
+def stop_order(machine: Machine, since_s: int) -> dict[str, int]:
     """Return when each unit had stopped, microseconds; `since_s` is seconds since 1970."""
-    query = f"journalctl --no-pager --output json --since @{since_s:.0f} MESSAGE_ID={UNIT_STOPPED}"
+    query = f"journalctl --no-pager --output json --since @{since_s} MESSAGE_ID={UNIT_STOPPED}"
     entries = [json.loads(line) for line in machine.do(query).splitlines()]
     return {one["UNIT"]: int(one["__REALTIME_TIMESTAMP"]) for one in entries}
 
