@@ -50,7 +50,7 @@ class Schedule:
         """Do it when its time has come: on a leader as asked for; on any other node it has nothing to give."""
         clock, history = self._node.ports.clock, self._node.ports.history
         while True:
-            await clock.sleep(LOOK_S)
+            await clock.sleep(self._node.senses.pause_s(LOOK_S))
             if self.at_us is None or clock.wall_us() < self.at_us:
                 continue
             late_s = (clock.wall_us() - self.at_us) / 1e6

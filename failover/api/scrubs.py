@@ -65,7 +65,7 @@ class Scrubs:
         """Compare when it is due or asked for, until cancelled."""
         clock = self._node.ports.clock
         while self._scrub is not None:
-            await clock.sleep_or(self._asked, LOOK_S)
+            await clock.sleep_or(self._asked, self._node.senses.pause_s(LOOK_S))
             asked = self._asked.is_set()
             if asked or (self._due(self._every_s) and self._refusal() is None):
                 self.running = True

@@ -31,13 +31,15 @@ class KineKeeper:
 
     def __init__(
         self, ports: Ports, memory: Memory, timing: Timing,
-        *, observe: Callable[[], Observation], fence_key: Callable[[], str], busy: Callable[[], bool],
+        *, observe: Callable[[], Observation], fence_key: Callable[[], str], pause_s: Callable[[float], float],
+        busy: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ports = ports
         self._memory = memory
         self._timing = timing
         self._observe = observe
         self._fence_key = fence_key
+        self._pause_s = pause_s  # common moments
         self._busy = busy
         self._look_now = asyncio.Event()
         self._cell: Cell | None = None
@@ -56,7 +58,7 @@ class KineKeeper:
         """Keep it until cancelled."""
         said = ""
         while True:
-            await self._ports.clock.sleep_or(self._look_now, LOOK_S)
+            await self._ports.clock.sleep_or(self._look_now, self._pause_s(LOOK_S))
             self._look_now.clear()
             wanted = self._wanted()
             if wanted is None or (self._busy() and wanted[0] is Target.OWN):

@@ -88,9 +88,11 @@ class Node:
         )  # fmt: skip
         self.kine = KineKeeper(
             ports, self.memory, settings.timing,
-            observe=self.observe, fence_key=self.steps.fence_key, busy=self._busy,
+            observe=self.observe, fence_key=self.steps.fence_key, pause_s=self.senses.pause_s, busy=self._busy,
         )  # fmt: skip
-        self._wal = WalGuard(ports, settings, self.memory, look=self.senses.look, busy=self._busy)
+        self._wal = WalGuard(
+            ports, settings, self.memory, look=self.senses.look, pause_s=self.senses.pause_s, busy=self._busy
+        )
         self.cell: Cell | None = None
         self.rule: Rule | None = None
         self.running: tuple[Plan, Decision, asyncio.Task[None]] | None = None

@@ -28,12 +28,13 @@ class WalGuard:
 
     def __init__(
         self, ports: Ports, settings: NodeSettings, memory: Memory,
-        *, look: Callable[[], Awaitable[PostgresStatus]], busy: Callable[[], bool],
+        *, look: Callable[[], Awaitable[PostgresStatus]], pause_s: Callable[[float], float], busy: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ports = ports
         self._settings = settings
         self._memory = memory
         self._look = look
+        self._pause_s = pause_s  # common moments
         self._busy = busy
 
     async def run(self) -> None:
@@ -43,7 +44,7 @@ class WalGuard:
                 await self._guard()
             except PortError as error:
                 log.warning("the slot that keeps too much WAL is still there", error=str(error))
-            await self._ports.clock.sleep(self._settings.probe_world_s)
+            await self._ports.clock.sleep(self._pause_s(self._settings.probe_world_s))
 
     async def _guard(self) -> None:
         """A slot that commits wait for is left alone: it moves, or the leader goes alone first."""
