@@ -142,6 +142,7 @@ async def bench(*, extra: Mapping[str, str] | None = None, rows: int = 0) -> Asy
         if rows:
             await asyncio.to_thread(fill, await pair.leader(), rows, "filler")
             await pair.until("the follower to have it", _equal_revisions)
+            await asyncio.to_thread(tend, pair)
             await pair.until_in_sync()
         made = Bench(pair)
         async with made.clients:
@@ -158,6 +159,13 @@ def _both_alone(both: Sequence[dict[str, Any] | None]) -> bool:
 def _equal_revisions(both: Sequence[dict[str, Any] | None]) -> bool:
     revisions = {(one or {}).get("postgres", {}).get("revision", node) for node, one in enumerate(both)}
     return len(revisions) == 1 and max(revisions) >= ROWS
+
+
+def tend(pair: Pair) -> None:
+    """Do on both nodes what autovacuum does as a table grows: without statistics each poll of Kine's reads all of it."""
+    for node in pair.nodes:
+        with psycopg.connect(node.postgres.conninfo(), autocommit=True) as session:
+            session.execute("VACUUM (ANALYZE) public.kine")
 
 
 def fill(node: NodeProcesses, rows: int, name: str) -> None:
