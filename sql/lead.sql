@@ -4,7 +4,18 @@
 -- Kine never looks below the compaction revision again. What was replaced or deleted since the last compaction would stay for
 -- ever, and be the newest row of its key once the ones above it are compacted: the key would be back. So it is deleted here, as
 -- Kine would have (docs/facts.md). Not where it is more than a promotion can wait for.
-LOCK TABLE kine, kine_failover.lineage IN SHARE ROW EXCLUSIVE MODE
+--
+-- The table is locked only where a Kine may still write into it: the lock has to wait for a vacuum, a second until Postgres
+-- ends that, and longer for one against wraparound. Nothing writes on a node that follows, as its database is closed to Kine and its
+-- subscription is gone by now.
+LOCK TABLE kine_failover.lineage IN SHARE ROW EXCLUSIVE MODE
+;;
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = %(kine_role)s AND rolcanlogin)
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE usename = %(kine_role)s) THEN
+    LOCK TABLE kine IN SHARE ROW EXCLUSIVE MODE;
+  END IF;
+END $$
 ;;
 CREATE TEMPORARY TABLE beginning ON COMMIT DROP AS
 SELECT

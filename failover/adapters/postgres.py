@@ -116,6 +116,7 @@ class OwnPostgres:
                 margin=order.margin,
                 full=order.full_fence,
                 compacted_most=COMPACTED_MOST,
+                kine_role=self._kine_role,
             )
         return replace(order.entry, **rows[0])
 

@@ -14,7 +14,7 @@ from failover.adapters.clock import SystemClock
 from failover.adapters.postgres import OwnPostgres
 from failover.adapters.sessions import PostgresTimeouts
 from failover.core.model import Kind, LineageEntry
-from failover.ports import FencedError, LeadOrder, PostgresDownError, PreconditionError
+from failover.ports import FencedError, LeadOrder, PostgresDownError, PostgresHungError, PreconditionError
 from lab.postgres_server import SUPERUSER, PostgresServer
 from lab.servers import servers
 
@@ -100,6 +100,51 @@ async def test_a_leadership_begins_above_everything_seen(server: PostgresServer)
             assert session.execute("SELECT nextval('kine_id_seq')").fetchone() == (601,)
         with pytest.raises(PreconditionError):
             await own.found(row())
+
+
+async def test_a_follower_that_promotes_does_not_wait_for_a_vacuum_but_for_what_a_kine_still_writes(
+    server: PostgresServer,
+) -> None:
+    async with adapter(server) as own:
+        await own.found(row())
+        await own.close_to_kine(3)  # as on a follower
+        with psycopg.connect(server.conninfo()) as vacuum:
+            vacuum.execute("LOCK TABLE kine IN SHARE UPDATE EXCLUSIVE MODE")  # as a vacuum holds it
+            await own.lead(LeadOrder(row(term=4), 0, 1, True))
+        await own.open_to_kine(4)
+        with psycopg.connect(server.conninfo("kine")) as kine:
+            kine.execute("INSERT INTO kine (name) VALUES ('under way')")
+            with pytest.raises(PostgresHungError, match="lock"):
+                await own.lead(LeadOrder(row(term=6), 0, 1, True))
+            kine.commit()
+        written = await own.lead(LeadOrder(row(term=8), 0, 1, True))
+        assert written.parent_revision > 0
+        assert written.first_revision > written.parent_revision
+
+
+def test_a_vacuum_that_stands_in_the_way_of_a_lock_costs_a_second(server: PostgresServer) -> None:
+    for name, value in (("naptime", "1s"), ("vacuum_cost_delay", "100ms"), ("vacuum_cost_limit", "50")):
+        server_setting(server, f"autovacuum_{name}", value)
+    with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
+        session.execute("SELECT pg_reload_conf()")
+        session.execute(
+            "CREATE TABLE big AS SELECT i AS id, repeat('x', 400) AS text FROM generate_series(1, 60000) AS i"
+        )
+        session.execute("DELETE FROM big WHERE id % 2 = 0")
+        under_way = "SELECT FROM pg_stat_progress_vacuum WHERE relid = 'big'::regclass"
+        deadline = time.monotonic() + 60
+        while not session.execute(under_way.encode()).fetchall():
+            assert time.monotonic() < deadline, "no autovacuum comes by"
+            time.sleep(0.02)
+        began_s = time.monotonic()
+        with session.transaction():
+            session.execute("LOCK TABLE big IN SHARE ROW EXCLUSIVE MODE")
+            assert time.monotonic() - began_s > 0.9  # deadlock_timeout, which only a superuser may set
+
+
+def server_setting(server: PostgresServer, name: str, value: str) -> None:
+    with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as session:
+        session.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
 
 
 async def test_beginning_a_pair_can_be_repeated_after_a_crash(server: PostgresServer) -> None:
