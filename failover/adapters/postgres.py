@@ -181,9 +181,14 @@ class OwnPostgres:
             await asyncio.sleep(POLL_S)
 
     async def flushed(self, standby: str, lsn: int) -> None:
-        """Return when `standby` has flushed past `lsn`."""
-        async with self._sessions.session(self._timeouts.drain_s) as session:
-            await until_flushed(session, standby, lsn)
+        """Return when `standby` has flushed past `lsn`. Raises PortError where that takes longer than `drain_s`."""
+        drain_s = self._timeouts.drain_s
+        async with self._sessions.session(drain_s + self._timeouts.look_s) as session:
+            try:
+                async with asyncio.timeout(drain_s):
+                    await until_flushed(session, standby, lsn)
+            except TimeoutError:
+                raise PortError(f"the follower has not flushed what it was sent within {drain_s:g} s") from None
 
     async def detach(self) -> None:
         """Drop the subscription; the remote slot is left alone."""

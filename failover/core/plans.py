@@ -31,6 +31,7 @@ class Step(StrEnum):
     RELEASE_ADDRESS = "release_address"
     RECORD_ALONE = "record_alone"
     WAITS_OFF = "waits_off"
+    CATCH_UP = "catch_up"
     WAITS_ON = "waits_on"
     DRAIN_STANDBY = "drain_standby"
     RECORD_SYNCED = "record_synced"
@@ -109,11 +110,15 @@ GO_ALONE = Plan(
 ENTER_SYNC = Plan(
     "enter_sync",
     role=None,
-    steps=(Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED),
+    steps=(Step.CATCH_UP, Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED),
     then=Role.LEADER,
     failed=Role.LEADER,
     why="acknowledge no write without the follower",
     needs=(
+        (
+            Step.WAITS_ON,
+            "a follower that has flushed what there was: from here on every write waits for the rest of it",
+        ),
         (Step.DRAIN_STANDBY, "a returned CHECKPOINT: before it, commits may be acknowledged without waiting (R9)"),
         (Step.RECORD_SYNCED, "the follower's flush past a position read after that"),
     ),

@@ -272,11 +272,13 @@ class Steps:
             await self.ports.postgres.waits_off()
             await self._look()
 
-    async def _waits_on(self, _: Errand) -> None:
+    async def _catch_up(self, _: Errand) -> None:
+        """A stream is all sent long before it is applied: what lies between may take a follower many seconds."""
         status = await self._look()
-        if status.standby is None:
-            raise PortError("the follower's stream has gone away before it could be waited for")
-        await self.ports.postgres.waits_on(status.standby.name)
+        await self.ports.postgres.flushed(_standby(status), status.wal_lsn)
+
+    async def _waits_on(self, _: Errand) -> None:
+        await self.ports.postgres.waits_on(_standby(await self._look()))
 
     async def _drain_standby(self, _: Errand) -> None:
         status = await self._look()  # a position read after the CHECKPOINT has returned
@@ -411,3 +413,10 @@ class Steps:
                     await self._heard()
         except TimeoutError:
             raise PortError(f"waited {SWITCH_TIMEOUT_S:g} s for {what}") from None
+
+
+def _standby(status: PostgresStatus) -> str:
+    """Return the name of the follower's stream. Raises PortError where there is none."""
+    if status.standby is None:
+        raise PortError("the follower's stream has gone away before it could be waited for")
+    return status.standby.name

@@ -107,7 +107,7 @@ def test_r05_a_follower_that_anything_ails_renounces_by_itself(ill: dict[str, An
 
 
 def test_r09_in_sync_is_recorded_when_commits_wait_and_the_follower_has_all_before() -> None:
-    assert plans.ENTER_SYNC.steps == (Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED)
+    assert plans.ENTER_SYNC.steps == (Step.CATCH_UP, Step.WAITS_ON, Step.DRAIN_STANDBY, Step.RECORD_SYNCED)
     assert plans.ENTER_SYNC.undo == (Step.WAITS_OFF,)
 
 

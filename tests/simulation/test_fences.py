@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from failover.core.observation import Request
+from failover.core.plans import Step
 from tests.simulation.clients import Acked
 from tests.simulation.world import Change
 
@@ -20,9 +21,17 @@ def test_a_fenced_database_stays_closed_for_its_old_term(simulate: Simulate) -> 
         leader = pair.leader()
         old = pair.world.machines[leader].postgres
         term = old.lineage[-1].term
+        opened: list[bool] = []
+
+        def before(node: int, plan: str, step: Step) -> None:
+            if (node, plan, step) == (1 - leader, "promote", Step.OPEN):
+                opened.append(old.fence_term > term)  # R19
+
+        pair.before_step = before
         pair.world.machines[leader].stalled = True
         await pair.until("the other to lead", lambda: pair.leads(1 - leader), 10.0)
-        assert old.fence_term > term  # R19
+        assert opened
+        assert all(opened)
         pair.world.machines[leader].stalled = False
         await pair.verify()
 

@@ -137,7 +137,7 @@ def test_a_step_out_of_its_order_is_told() -> None:
         assert judge.before_step(0, node, Step.TAKE_TERM)  # it does not begin at its beginning
         undone = asyncio.ensure_future(asyncio.sleep(0))
         node.running = (plans.ENTER_SYNC, Decision.ENTER_SYNC, undone)
-        assert not judge.before_step(0, node, Step.WAITS_ON)
+        assert not judge.before_step(0, node, Step.CATCH_UP)
         assert not judge.before_step(0, node, Step.WAITS_OFF)
         node.running = None
         assert judge.before_step(0, node, Step.LEAD)

@@ -56,14 +56,16 @@ def test_a_loser_that_dies_between_its_copy_and_the_note_of_it_copies_again(
         pair.heal()
         machines = pair.world.machines
 
-        def loser() -> int | None:
-            found = [node for node in (0, 1) if pair.role(node) == "resyncing"]
-            return found[0] if found else None
+        losers: list[int] = []
 
-        await pair.until("one to copy", lambda: loser() is not None, 20.0)
-        node = loser()
-        assert node is not None
-        machines[node].disk_stalled = True
+        def before(at: int, plan: str, step: Step) -> None:
+            if (plan, step) == ("rejoin", Step.COPY) and not losers:
+                losers.append(at)
+                machines[at].disk_stalled = True
+
+        pair.before_step = before
+        await pair.until("one to copy", lambda: bool(losers), 20.0)
+        (node,) = losers
         await pair.until("its copy", lambda: machines[node].postgres.subscription is not None, 5.0)
         pair.kill_supervisor(node)
         machines[node].disk_stalled = False

@@ -83,6 +83,7 @@ def test_a_paused_node_that_boots_alone_leads_when_the_pause_has_ended(simulate:
         await pair.quiet(1)
         for one in (0, 1):
             pair.power_off(one)
+        await pair.quiet(1)  # nothing of the other is under way any more
         pair.start(leader)
         await pair.quiet(20)
         assert not pair.leads(leader)  # I10
