@@ -170,7 +170,9 @@ def tend(pair: Pair) -> None:
 
 def fill(node: NodeProcesses, rows: int, name: str) -> None:
     """Write rows directly, much faster than through the API."""
-    with psycopg.connect(node.postgres.conninfo(), autocommit=True, options="-c synchronous_commit=local") as session:
+    with psycopg.connect(node.postgres.conninfo(), options="-c synchronous_commit=local") as session:
+        # Else a write of Kine's commits a higher id first, and on a busy machine Kine fills the hole below it.
+        session.execute("LOCK TABLE public.kine IN EXCLUSIVE MODE")
         session.execute(
             "INSERT INTO public.kine (name, created, deleted, create_revision, prev_revision, lease, value) "
             "SELECT '/bench/' || %s || '/' || i, 1, 0, 0, 0, 0, convert_to(repeat(md5(i::text), 13), 'UTF8') "
