@@ -327,10 +327,9 @@ class KineProcess:
                     self._give_up(current)
             return False
         self._revision = max(self._revision, answer.revision)
+        # Where the path to the peer was lost, its watches may hang on a connection that is dead: it is replaced all the same.
         if current.target is Target.OWN or self._failures < self._settings.answers_missed:
-            self._failures = (
-                0  # else the path was lost: its watches may hang on a connection that is dead, so it is replaced
-            )
+            self._failures = 0
         self._answered_s = time.monotonic()
         self._answer_s = self._answered_s - began_s
         return True

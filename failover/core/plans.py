@@ -62,7 +62,6 @@ class Plan:
     point_of_no_return: Step | None = None  # before it the rule is asked again, with all that has been heard by then
 
 
-ALL_ENDED = "no session of Kine: one that is frozen before its commit holds the table; the term is above the fence's"
 REOPENING = (Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS)
 
 PROMOTE = Plan(
@@ -193,17 +192,21 @@ WIN = Plan(
     why="absorb the side that lost: a new term past both sides, full fence",
     needs=(
         (Step.FREEZE_KINE, "the loser's acceptance, last revision and archive, as it says in its heartbeat (R7)"),
-        (Step.TAKE_TERM, ALL_ENDED),
+        (
+            Step.TAKE_TERM,
+            "no session of Kine: one that is frozen before its commit holds the table; the term is above the fence's",
+        ),
     ),
 )
+# Not closed, as a winner's database is: the follower's Kine runs on it, and would acknowledge inserts that the end of its
+# sessions has undone, as soon as it may read again (R20).
 LATE_FENCE = Plan(
     "late_fence",
     role=None,
-    steps=(Step.FREEZE_KINE, Step.CLOSE, Step.TAKE_TERM, Step.LEAD, *REOPENING),
+    steps=(Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, *REOPENING),
     then=Role.LEADER,
     failed=Role.STARTING,
     why="rows that only the old leader had may have been seen: let every API server list anew (R13)",
-    needs=((Step.TAKE_TERM, ALL_ENDED),),
 )
 REJOIN = Plan(
     "rejoin",

@@ -84,7 +84,8 @@ def test_r13_rows_that_only_the_old_leader_had_are_fenced_late() -> None:
     assert decision(leader(WENT_ALONE, heard=ghosts, fenced_fully=True)) is Decision.CARRY_ON
     earlier = heard(beat(1, Role.FOLLOWER, WENT_ALONE, ghosts_under="x"))
     assert decision(leader(WENT_ALONE, heard=earlier)) is Decision.CARRY_ON
-    assert order(plans.LATE_FENCE, Step.FREEZE_KINE, Step.CLOSE, Step.TAKE_TERM, Step.LEAD, Step.SERVE)
+    assert order(plans.LATE_FENCE, Step.FREEZE_KINE, Step.TAKE_TERM, Step.LEAD, Step.SERVE)
+    assert Step.CLOSE not in plans.LATE_FENCE.steps  # the follower's Kine runs on it (R20)
 
 
 # ---- R14 a full fence is one on both nodes ---------------------------------------------------------------------
