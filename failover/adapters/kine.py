@@ -140,8 +140,7 @@ class KineProcess:
                 raise PortError("Kine ended by itself several times; it is started again after a pause")
             self._frozen = False
             endpoint = await answering_first(self._settings.endpoints[target])
-            if self._frozen:
-                raise PortError("Kine was frozen before it started")
+            self._not_frozen_before_it("started")
             new = self._start(target, key, endpoint)
             self._next = new
             try:
@@ -241,8 +240,7 @@ class KineProcess:
                     raise PortError(
                         f"Kine on {new.target} ended before it answered; see {self._settings.folder}/kine.log"
                     )
-                if self._frozen:
-                    raise PortError("Kine was frozen before it answered")
+                self._not_frozen_before_it("answered")
                 if time.monotonic() > deadline_s:
                     raise PortError(
                         f"Kine on {new.target} did not answer within {self._settings.ready_s:g} s; "
@@ -261,8 +259,12 @@ class KineProcess:
             return
         since_s = self._refused_since_s
         await self._in_order.begin(target, 0.0 if since_s is None else time.monotonic() - since_s)
+        self._not_frozen_before_it("served")
+
+    def _not_frozen_before_it(self, did: str) -> None:
+        """Raise PortError where every Kine of this node was frozen, or given up, while the next one was being made."""
         if self._frozen:
-            raise PortError("Kine was frozen before it served")
+            raise PortError(f"Kine was frozen before it {did}")
 
     def _flip(self, new: Running) -> None:
         temporary = self._settings.folder / f"{SYMLINK}.new"

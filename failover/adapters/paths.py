@@ -7,15 +7,21 @@ after two seconds, a subscription and Kine after two minutes (docs/facts.md).
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from failover.core.model import Answer
 from probes.tcp import knock
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ANSWER_S = 0.5  # a path that takes longer to answer comes last
 PORT = 5432  # where none is named
 SCHEME = "://"
+# How whoever is connected finds out that the other machine is gone, seconds.
+KEEPALIVES: Mapping[str, Any] = {"keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3}
 
 
 def addresses(conninfo: str) -> tuple[tuple[str, int], ...]:

@@ -22,7 +22,7 @@ from psycopg.sql import Identifier, Literal
 from failover.adapters import sql_files
 from failover.adapters.archive import Archive, object_line, row_line
 from failover.adapters.lost_rows import Newest, Tables, lost
-from failover.adapters.paths import answering_first
+from failover.adapters.paths import KEEPALIVES, answering_first
 from failover.adapters.postgres import POLL_S, drop_slots, dump_lineage
 from failover.adapters.sessions import PostgresTimeouts, Session, Sessions
 from failover.ports import (
@@ -50,7 +50,7 @@ COPY_SHARE = 0.5  # more missing than this share of the table: a fresh table is 
 COPY_BLOCK = 256 * 1024  # bytes written at once: row by row, waiting costs more than copying
 # How a subscription finds out that a path is dead. Postgres gives `connect_timeout` no effect there: the time-out of what is
 # sent holds for connecting too (docs/facts.md).
-STREAM = {"tcp_user_timeout": "3000", "keepalives_idle": "2", "keepalives_interval": "1", "keepalives_count": "3"}
+STREAM = {"tcp_user_timeout": 3000, **KEEPALIVES}
 COPY_ROWS = 20_000  # below this many rows it does not matter
 
 

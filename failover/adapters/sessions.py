@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from failover.adapters.paths import answering_first
+from failover.adapters.paths import KEEPALIVES, answering_first
 from failover.ports import PortError, PostgresDownError, PostgresHungError
 
 if TYPE_CHECKING:
@@ -107,10 +107,8 @@ class Sessions:
             autocommit=True,
             application_name=APPLICATION,
             connect_timeout=max(1, round(self.timeouts.connect_s)),
-            keepalives_idle=2,
-            keepalives_interval=1,
-            keepalives_count=3,
             tcp_user_timeout=5000,
+            **KEEPALIVES,
             options=OPTIONS,
             client_encoding="utf8",  # else text of a SQL_ASCII database comes as bytes
             **options,
