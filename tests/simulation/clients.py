@@ -108,7 +108,7 @@ class Clients:
         """Clients are quick while things happen, and take their time while nothing does."""
         world = self._pair.world
         idle = world.now_s() > world.busy_until_s
-        await asyncio.sleep(seconds * IDLE if idle else seconds * world.random.uniform(0.3, 1.7))
+        await world.sleep(seconds * IDLE if idle else seconds * world.random.uniform(0.3, 1.7))
 
     async def _follow(self, node: int) -> None:
         world, watch, worker = self._pair.world, self.watches[node], self.workers[node]
@@ -163,13 +163,13 @@ class Clients:
             if row is not None:
                 id_ = await pair.world.write(holder.node, row.text())
                 holder.learn(row, id_, sent_s, split=pair.split)
-            await asyncio.sleep(RENEWED_S)
+            await pair.world.sleep(RENEWED_S)
 
     async def _compact(self, node: int) -> None:
         """This node's API server: what was the newest revision when it looked last, it has compacted now."""
         before, world = 0, self._pair.world
         while True:
-            await asyncio.sleep(COMPACTED_S)
+            await world.sleep(COMPACTED_S)
             postgres = world.database_of(node)
             if postgres is not None:
                 world.compact(node, before)

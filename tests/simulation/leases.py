@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from tests.simulation.rows import MARK, Row, live, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.simulation.watch import Watch
     from tests.simulation.world import Postgres, World
 
@@ -100,7 +102,8 @@ class Holder:
             self.sent_s, self.sure = sent_s, not split
 
 
-def left(postgres: Postgres) -> list[str]:
-    """Return the keys under a lease that are there."""
-    newest = ((name, postgres.rows[id_]) for name, id_ in postgres.heads.items())
+def left(postgres: Postgres, of: Iterable[str] | None = None) -> list[str]:
+    """Return the keys under a lease that are there, those of some or of all."""
+    names = postgres.heads if of is None else [name for name in of if name in postgres.heads]
+    newest = ((name, postgres.rows[postgres.heads[name]]) for name in names)
     return [name for name, text in newest if not text.endswith(f"{MARK}0") and read(text).lease]

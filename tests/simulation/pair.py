@@ -206,7 +206,7 @@ class SimPair:
         while not condition():
             self.judge()
             assert self.world.now_s() < deadline_s, f"waited {seconds} s for {what}: {self.role(0)}, {self.role(1)}"
-            await asyncio.sleep(0.01)
+            await self.world.sleep(0.01)
 
     def judge(self) -> None:
         """Raise AssertionError for anything that went wrong so far."""
@@ -214,6 +214,7 @@ class SimPair:
         for task in (*self._background, *self.clients.tasks, *self.pressed):
             if task.done() and not task.cancelled():
                 task.result()
+        self.pressed = [task for task in self.pressed if not task.done()]
 
     async def until_in_sync(self, seconds: float = WAIT_S) -> None:
         """Wait until all is well (L1, L2)."""
@@ -221,7 +222,7 @@ class SimPair:
 
     async def quiet(self, seconds: float) -> None:
         """Let virtual time pass."""
-        await asyncio.sleep(seconds)
+        await self.world.sleep(seconds)
 
     # ---- clients and judge -------------------------------------------------------------------------------------
 
@@ -244,7 +245,7 @@ class SimPair:
         """Hold the invariants at every moment."""
         while True:
             self.failures += self.invariants.at_every_moment()
-            await asyncio.sleep(0.05)
+            await self.world.sleep(0.05)
 
     async def until_believed(self) -> None:
         """Wait until every client believes what is there: a fence that comes late has come by then, and all have listed anew."""
@@ -268,7 +269,8 @@ class SimPair:
         await self.quiet(1.0)
         await self.until_in_sync()  # what was decided late is through as well
         table = self.world.machines[self.leader()].postgres
-        await self.until("all leases to end", lambda: not left(table), LEASE_S + 1.0)
+        ending = left(table)
+        await self.until("all leases to end", lambda: not left(table, ending) and not left(table), LEASE_S + 1.0)
         await self.quiet(0.1)  # the follower hears of that
         newest = max(self.world.machines[0].postgres.rows)
         await self.until(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tests.simulation.world import Crashed
@@ -20,10 +19,7 @@ class Part:
         self.world = world
         self.node = node
         self.run = run  # [alive]
-
-    @property
-    def machine(self) -> Machine:
-        return self.world.machines[self.node]
+        self.machine = world.machines[node]
 
     @property
     def peer(self) -> Machine:
@@ -35,12 +31,12 @@ class Part:
 
     async def pause(self, seconds: float = QUICK_S) -> None:
         self.here()
-        await asyncio.sleep(seconds * self.world.random.uniform(0.7, 1.5))
+        await self.world.sleep(seconds * self.world.random.uniform(0.7, 1.5))
         await self.on_cpu()
 
     async def on_cpu(self) -> None:
         while self.machine.stalled and self.run[0]:
-            await asyncio.sleep(0.05)
+            await self.world.sleep(0.05)
         self.here()
 
     def wall_us_at(self, moment_s: float) -> int:
@@ -50,5 +46,5 @@ class Part:
     async def synced(self) -> None:
         """Return when the disk has it."""
         while self.machine.disk_stalled and self.run[0] and self.machine.powered:
-            await asyncio.sleep(0.02)
+            await self.world.sleep(0.02)
         self.here()

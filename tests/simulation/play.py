@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -95,7 +96,7 @@ def play(scenario: Scenario, seed: int = 1, *, planted: bool = False) -> Run:
             run.log = pair.world.log
             await pair.end()
 
-    with recorded(run.reached):
+    with recorded(run.reached), uncollected():
         try:
             virtual_loop.run(main())
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the result
@@ -103,6 +104,16 @@ def play(scenario: Scenario, seed: int = 1, *, planted: bool = False) -> Run:
     if not planted:
         REACHED.update(run.reached)
     return run
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A run keeps all its rows to its end: looking through them for garbage again and again is a quarter of a long one."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

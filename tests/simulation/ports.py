@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import Postgres, World
 
 CHECKPOINT_S = 0.02
-CHANGES_COUNTED = 200
 HUNG_S = 2.0
 LOCK_S = 5.0
 ALIKE = 0.9  # share of second copies that are left out
@@ -99,7 +97,7 @@ class SimPostgres(Part):
             if subscription is None
             else SubscriptionStatus(subscription.name, True, True, now_s - subscription.heard_s, True, 0),
             last_change=self._last_change(postgres, now_s),
-            changes=sum(1 for change in postgres.wal[-CHANGES_COUNTED:] if change.key),
+            changes=postgres.changes(),
         )
 
     def _last_change(self, postgres: Postgres, now_s: float) -> LastChange | None:
@@ -344,15 +342,18 @@ class SimClock(Part):
 
     async def sleep(self, seconds: float) -> None:
         self.here()
-        await asyncio.sleep(seconds)
+        await self.world.sleep(seconds)
         await self.on_cpu()
 
     async def sleep_or(self, event: asyncio.Event, seconds: float) -> None:
         self.here()
         if not event.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await event.wait()
+            either = self.world.sleep(seconds)
+            event._waiters.append(either)  # as event.wait() does, without the price of asyncio.timeout
+            try:
+                await either
+            finally:
+                event._waiters.remove(either)
         await self.on_cpu()
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:

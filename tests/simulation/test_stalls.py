@@ -72,7 +72,7 @@ def test_a_node_that_stalls_between_looking_and_deciding_looks_again(
         def sleep(event: str, **_: object) -> None:
             if not slept and "did not run" in event:
                 slept.append(event)
-                monkeypatch.setattr(running, "_now_s", running.time() + 8.0)
+                monkeypatch.setattr(running, "now_s", running.time() + 8.0)
 
         begun: list[str] = []
         pair.before_step = lambda _node, plan, _step: begun.append(plan)

@@ -7,7 +7,6 @@ ready is a queue of plain tuples, what is later a heap of them.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    Ready = tuple[Callable[..., Any], tuple[Any, ...], contextvars.Context]
+    Ready = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Later(asyncio.TimerHandle):
@@ -41,39 +40,45 @@ class Later(asyncio.TimerHandle):
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """What asyncio's tasks, futures and time-outs need of a loop, and nothing else."""
+    """What asyncio's tasks, futures, time-outs need of a loop, and nothing else: no contexts either, which nothing here uses."""
 
     def __init__(self) -> None:
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._ready: deque[Ready] = deque()
-        self._later: list[tuple[float, int, Later]] = []
+        self._later: list[tuple[float, int, Later | asyncio.Future[None]]] = []
         self._count = 0
         self._running = False
 
     def time(self) -> float:
         """Return the virtual time, seconds."""
-        return self._now_s
+        return self.now_s
 
     def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: object = None,  # noqa: ARG002 - which tasks give
     ) -> None:
         """Queue a call; nothing here ever cancels one."""
-        self._ready.append((callback, args, context or contextvars.copy_context()))
+        self._ready.append((callback, args))
 
-    def call_later(  # type: ignore[override]
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> Later:
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Later:  # type: ignore[override]
         """Call after `delay` virtual seconds."""
-        return self.call_at(self._now_s + max(0.0, delay), callback, *args, context=context)
+        return self.call_at(self.now_s + max(0.0, delay), callback, *args)
 
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
-    ) -> Later:
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any) -> Later:  # type: ignore[override]
         """Call at a virtual time; of two at the same time the one that was asked for first comes first."""
-        later = Later(when, (callback, args, context or contextvars.copy_context()))
+        later = Later(when, (callback, args))
         self._count += 1
         heapq.heappush(self._later, (when, self._count, later))
         return later
+
+    def sleep(self, seconds: float) -> asyncio.Future[None]:
+        """Return what is done after so long: `asyncio.sleep` at half its price, which is what the simulation waits with."""
+        future: asyncio.Future[None] = asyncio.Future(loop=self)
+        self._count += 1
+        heapq.heappush(self._later, (self.now_s + seconds, self._count, future))
+        return future
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of this loop."""
@@ -107,21 +112,32 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         try:
             while not task.done():
                 while ready:
-                    callback, args, context = ready.popleft()
-                    context.run(callback, *args)
+                    callback, args = ready.popleft()
+                    callback(*args)
                 if task.done():
                     break
                 if not later:
                     raise RuntimeError("everything waits, and nothing will ever happen")
                 when, _, timer = pop(later)
-                if timer._ready is not None:
-                    self._now_s = max(self._now_s, when)
-                    ready.append(timer._ready)
-                    timer._ready = None
+                if isinstance(timer, Later):
+                    if timer._ready is not None:
+                        self.now_s = max(self.now_s, when)  # a test may set it ahead
+                        ready.append(timer._ready)
+                        timer._ready = None
+                elif not timer.done():
+                    self.now_s = max(self.now_s, when)
+                    timer.set_result(None)
         finally:
             self._running = False
             asyncio._set_running_loop(None)
         return task.result()
+
+
+def running() -> VirtualLoop:
+    """Return the loop that runs now."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

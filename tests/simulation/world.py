@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from failover.core.model import DataState, Durable, Kind, LineageEntry
+from tests.simulation import virtual_loop
 from tests.simulation.rows import Ledger, name_of, newest_of_each, read, superfluous
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PATHS = ("a", "b")  # heartbeats and probes take both, SQL and replication only 
 BUSY_S = 2.0  # clients are quick for so long after anything has happened
 DRIFT = 2e-4  # how much faster or slower a clock may be than another
 INSERT_S = 0.008
+CHANGES_COUNTED = 200
 CLIENT_PATIENCE_S = 0.2
 ENDING_S = 0.002  # between the end of the first session and of the last
 
@@ -97,6 +99,11 @@ class Postgres:
     readable_until_s: float = 0.0  # sessions are being ended, and one to read through is left
     lost: list[Callable[[], None]] = field(default_factory=list)
     stir: Callable[[], None] = lambda: None  # there is something to stream
+    _counted: tuple[Change | None, int, int] = (
+        None,
+        0,
+        0,
+    )  # the newest and how many there were, and what `changes` said then
 
     def commit(self, change: Change) -> int:
         """Append to the WAL and return the position."""
@@ -128,6 +135,13 @@ class Postgres:
         while id_ and (id_ in hidden or id_ not in self.rows):
             id_ -= 1
         return id_
+
+    def changes(self) -> int:
+        """Return how many of the newest changes are rows."""
+        newest = self.wal[-1] if self.wal else None
+        if self._counted[0] is not newest or self._counted[1] != len(self.wal):
+            self._counted = newest, len(self.wal), sum(1 for change in self.wal[-CHANGES_COUNTED:] if change.key)
+        return self._counted[2]
 
     def replace(self, rows: dict[int, str]) -> None:
         """Have other rows from now on."""
@@ -199,11 +213,12 @@ class World:
         self.idle_ends_first = True  # the order in which a fence ends sessions (sql/end_sessions.sql)
         self._ids = 0
         self._stirred = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop = virtual_loop.running()
+        self.sleep = self._loop.sleep
 
     def now_s(self) -> float:
         """Virtual time."""
-        return self._loop.time()
+        return self._loop.now_s
 
     def say(self, line: str) -> None:
         """Add to the timeline."""
@@ -252,7 +267,7 @@ class World:
                 late = self._loop.call_later(KEEPALIVE_S, self._stirred.set)
                 await self._stirred.wait()
                 late.cancel()
-            await asyncio.sleep(STREAM_TICK_S)
+            await self.sleep(STREAM_TICK_S)
 
     def _stream_from(self, node: int) -> bool:
         """Move one tick's worth; whether there may be more."""
@@ -372,7 +387,7 @@ class World:
         while (
             not ended and kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers())
         ):
-            await asyncio.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
+            await self.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
         del postgres.under_way[id_]
         if ended:
             return await self._read_after(kine, node, owner, id_, key)
@@ -411,7 +426,7 @@ class World:
         """The insert failed. A Kine that runs reads next, and acknowledges when the read finds nothing (H14, R20)."""
         run, postgres = kine.run, self.machines[owner].postgres
         while kine.run == run and not kine.answers():
-            await asyncio.sleep(INSERT_S)
+            await self.sleep(INSERT_S)
         reads = self.is_open(owner) or (postgres.up and self.now_s() < postgres.readable_until_s)
         lied = kine.run == run and reads and self.reachable(node, owner) and id_ not in postgres.rows
         return id_ if lied and key == name_of(key) else None  # who changes or deletes a key is told what is there
