@@ -28,6 +28,7 @@ from failover.adapters.probes import NetworkProbes
 from failover.adapters.rejoin import Rejoiner
 from failover.adapters.scrub import Scrubber
 from failover.adapters.state_file import StateFile
+from failover.adapters.superseded_rows import SupersededRows
 from failover.api.handlers import Handlers
 from failover.api.server import ApiServer
 from failover.api.status import status
@@ -70,6 +71,7 @@ class App:
     peer_postgres: PeerPostgres
     rejoiner: Rejoiner
     reload: Callable[[], Awaitable[list[str]]]
+    superseded_rows: SupersededRows
     broker: Broker | None = None
     addresses: Addresses | None = None
     hooks: Hooks | None = None
@@ -82,7 +84,7 @@ class App:
             asyncio.create_task(systemd.keep_telling(self.describe, lambda: self.node.decided_age_s)),
             asyncio.create_task(systemd.delay_shutdown(self.leave, self.node.stay)),
         ]
-        more = (self.broker, self.addresses, self.hooks, self.canary_rows)
+        more = (self.broker, self.addresses, self.hooks, self.canary_rows, self.superseded_rows)
         beside += [asyncio.create_task(_keep_on(one)) for one in more if one is not None]
         try:
             await self.node.run()
@@ -132,7 +134,7 @@ class App:
         return memory.role is Role.LEADER or (waits and memory.role is Role.FOLLOWER)
 
 
-async def _keep_on(one: Broker | Addresses | Hooks | CanaryRows) -> None:
+async def _keep_on(one: Broker | Addresses | Hooks | CanaryRows | SupersededRows) -> None:
     """Nothing that goes wrong beside the node may end it: it is tried again as long as the node runs."""
     while True:
         try:
@@ -203,7 +205,11 @@ def build(parts: Parts, file: Path) -> App:
     told.append(node)
     hooks = None if parts.hooks is None else Hooks(parts.hooks, history)
     canary_rows = _canary_rows(parts, postgres)
-    return App(node, api, history, postgres, peer_postgres, rejoiner, reload, broker, addresses, hooks, canary_rows)
+    superseded_rows = SupersededRows(postgres.sessions, kine_role)
+    return App(
+        node, api, history, postgres, peer_postgres, rejoiner, reload, superseded_rows, broker, addresses, hooks,
+        canary_rows,
+    )  # fmt: skip
 
 
 def _canary_rows(parts: Parts, postgres: OwnPostgres) -> CanaryRows | None:

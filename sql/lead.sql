@@ -3,7 +3,7 @@
 --
 -- Kine never looks below the compaction revision again. What was replaced or deleted since the last compaction would stay for
 -- ever, and be the newest row of its key once the ones above it are compacted: the key would be back. So it is deleted here, as
--- Kine would have (docs/facts.md). Not where it is more than a promotion can wait for.
+-- Kine would have (docs/facts.md). Where it is more than a promotion can wait for, sweep.sql does it while the leader serves.
 --
 -- The table is locked only where a Kine may still write into it: the lock has to wait for a vacuum, a second until Postgres
 -- ends that, and longer for one against wraparound. Nothing writes on a node that follows, as its database is closed to Kine and its

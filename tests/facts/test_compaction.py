@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from failover.adapters import postgres
+from failover.adapters.superseded_rows import SupersededRows
 from failover.ports import LeadOrder
 from lab import binaries
 from lab.postgres_server import SUPERVISOR
@@ -18,6 +20,8 @@ from tests.facts.test_postgres import adapter, row
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import pytest
 
     from lab.postgres_server import PostgresServer
 
@@ -99,6 +103,43 @@ async def test_a_full_fence_leaves_nothing_that_a_compaction_would_bring_back(
         with psycopg.connect(server.conninfo()) as session:
             left = session.execute("SELECT count(*) FROM kine WHERE name IN ('/key', '/gone')").fetchone()
         assert left == (0,)
+
+
+async def test_what_a_full_fence_had_no_time_for_is_swept_from_below(
+    plain: tuple[PostgresServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts of one row each, and only where the database is open; what a row above the fence replaces is left to Kine."""
+    monkeypatch.setattr(postgres, "COMPACTED_MOST", 0)
+    server, target = plain
+    async with client(target) as kine, adapter(server) as own:
+        await own.found(row())
+        first = await kine.create("/key", b"first")
+        second = await kine.update("/key", b"second", first.revision)
+        gone = await kine.create("/gone", b"x")
+        await kine.delete("/gone", gone.revision)
+        kept = await kine.create("/kept", b"x")
+        await own.lead(LeadOrder(row(term=4), kept.revision, 100, True))
+        third = await kine.update("/key", b"third", second.revision)
+
+        def rows() -> list[tuple[str, bytes | None]]:
+            with psycopg.connect(server.conninfo()) as session:
+                names = "SELECT name, value FROM kine WHERE name IN ('/key', '/gone', '/kept') ORDER BY id"
+                return session.execute(names).fetchall()
+
+        assert len(rows()) == 6, rows()
+        sweeper = SupersededRows(own.sessions, "kine", rows=1)
+        await own.close_to_kine(4)
+        assert await sweeper.sweep() == 0
+        await own.open_to_kine(5)
+        assert await sweeper.sweep() >= 3  # Kine fills the gap of a fence with rows that say deleted
+        assert await sweeper.sweep() == 0
+        assert rows() == [("/key", b"second"), ("/kept", b"x"), ("/key", b"third")]
+        await kine.delete("/key", third.revision)
+        other = await kine.create("/other", b"x")
+        await compact(server, target, other.revision)
+        assert (await kine.get("/key")).kv is None
+        assert (await kine.get("/gone")).kv is None
+        assert rows() == [("/kept", b"x")]
 
 
 async def test_a_kine_that_stood_still_while_a_deletion_was_compacted_never_tells_of_it(

@@ -206,3 +206,27 @@ async def test_the_canaries_rows_stay_few(running_pair: Start) -> None:
             node.config.write_text(text.replace("watch_canary_s = 0.05", "watch_canary_s = 0"), encoding="utf-8")
             node.start_supervisor()
         await clients.verify()
+
+
+async def test_a_leader_sweeps_what_a_fence_has_left_to_delete(running_pair: Start) -> None:
+    """Also one that another supervisor left; the follower has it deleted as everything else."""
+    async with running_pair(**calm()) as (pair, clients):
+        leader = await pair.leader()
+        with psycopg.connect(leader.conninfo, autocommit=True) as session:
+            replaced = session.execute(
+                "INSERT INTO kine (name, created, deleted) VALUES ('/replaced', 1, 0) RETURNING id"
+            ).fetchone()
+            assert replaced is not None
+            session.execute(
+                "INSERT INTO kine (name, created, deleted, prev_revision) VALUES ('/replaced', 0, 0, %s)", replaced
+            )
+            session.execute("UPDATE kine SET prev_revision = (SELECT max(id) FROM kine) WHERE name = 'compact_rev_key'")
+        leader.kill_supervisor()
+        leader.start_supervisor()
+        await pair.until_in_sync()
+        async with asyncio.timeout(60.0):  # a bound on a hang
+            for node in pair.nodes:
+                while replaced[0] in [row[0] for row in await asyncio.to_thread(node.rows)]:
+                    await clients.until_writing()
+        assert [row[1] for row in leader.rows()].count("/replaced") == 1
+        await clients.verify()
