@@ -63,9 +63,10 @@ class Connections:
         self._silent.discard(protocol)
 
     def _is_over(self, protocol: asyncio.BaseProtocol, now_s: float) -> bool:
-        """Whether a connection has ended; one in its handshake has no transport yet."""
+        """Whether a connection has ended; one in its handshake has no transport yet, and has asked nothing."""
         assert isinstance(protocol, RequestHandler)
-        return protocol.transport is None and now_s - self._accepted_s[protocol] > HANDSHAKE_S + 1
+        may_shake_hands = protocol in self._silent and now_s - self._accepted_s[protocol] <= HANDSHAKE_S + 1
+        return protocol.transport is None and not may_shake_hands
 
     def _close_silent(self, protocol: RequestHandler) -> None:
         if protocol in self._silent:

@@ -122,6 +122,17 @@ async def test_bounds(serve: Serve) -> None:
                 assert answer.status == 413
 
 
+async def test_a_connection_that_has_asked_and_ended_counts_no_more(serve: Serve) -> None:
+    """A client with a connection for each request is bounded by its requests alone."""
+    async with serve(connections_max=2, requests_per_s=100.0) as served:
+        host, port = served.plain[0].removeprefix("http://").split(":")
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+
+
 async def test_too_many_requests(serve: Serve) -> None:
     async with serve(requests_per_s=2.0) as served, aiohttp.ClientSession(served.plain[0]) as session:
         answers = []
