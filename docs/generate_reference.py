@@ -5,7 +5,6 @@ A test runs the same functions and fails where a page has not been written anew.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -48,8 +47,8 @@ def configuration_page() -> str:
         lines.append("")
     lines += ["## Presets of [timing]", "", f"| key | {' | '.join(PRESETS)} |", "|---|" + "---|" * len(PRESETS)]
     lines += [
-        f"| `{one.name}` | " + " | ".join(f"{getattr(preset, one.name):g}" for preset in PRESETS.values()) + " |"
-        for one in fields(Timing)
+        f"| `{name}` | " + " | ".join(f"{getattr(preset, name):g}" for preset in PRESETS.values()) + " |"
+        for name in Timing.__struct_fields__
     ]
     return "\n".join(lines) + "\n"
 

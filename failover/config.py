@@ -6,10 +6,10 @@ Environment: `KINE_FAILOVER__<SECTION>__<KEY>`, for instance `KINE_FAILOVER__TIM
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import (
@@ -236,8 +236,10 @@ class TimingSection(Section):
 
     def timing(self) -> Timing:
         """Return the deadlines in force."""
-        told = {one.name: getattr(self, one.name) for one in fields(Timing)}
-        return replace(PRESETS[self.preset], **{name: value for name, value in told.items() if value is not None})
+        told = {name: getattr(self, name) for name in Timing.__struct_fields__}
+        return msgspec.structs.replace(
+            PRESETS[self.preset], **{name: value for name, value in told.items() if value is not None}
+        )
 
     @model_validator(mode="after")
     def _arithmetic(self) -> Self:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from msgspec.structs import replace
 from psycopg.sql import Identifier
 
 from failover.adapters import sql_files

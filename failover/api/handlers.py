@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 
 from failover.adapters.tls import Expiry
@@ -152,7 +153,7 @@ class Handlers:
         """Return who led when, oldest first."""
         postgres = self._node.memory.postgres
         rows = postgres.lineage if postgres is not None else ()
-        return web.json_response([{name: getattr(row, name) for name in row.__slots__} for row in rows])
+        return web.json_response([msgspec.structs.asdict(row) for row in rows])
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Send events as they come; a reader that was away names the last one it has and gets those after it."""

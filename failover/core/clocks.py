@@ -6,11 +6,10 @@ at that moment: the four timestamps of NTP (RFC 5905, section 8).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One exchange: peer's wall clock minus the own one, and half the time that was spent under way."""
 
     offset_us: int

@@ -6,9 +6,10 @@ else: an axis says REFUSED, HALF or SILENT only once it has been so for as long 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from failover.core.lease import NEVER
 from failover.core.lineage import Relation, Side, fence_row, relate
@@ -70,8 +71,7 @@ class Stream(StrEnum):
     BROKEN = "broken"  # follower: no subscription, or one that cannot go on
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """One point of the rule table."""
 
     role: Role
@@ -84,8 +84,7 @@ class Cell:
     isolated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What an operator may choose."""
 
     mode: Mode = Mode.ZERO_LOSS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from failover.core.evidence import Worth
 from failover.core.model import Mode
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from failover.core.observation import Observation
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(msgspec.Struct, frozen=True):
     """How the new leader's revisions begin."""
 
     full: bool

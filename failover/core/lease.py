@@ -7,8 +7,9 @@ whatever the clocks and delays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from failover.core.model import Mode, Role, Sync
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 NEVER = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """Volatile: it starts void with each run of the supervisor."""
 
     head: str | None = None  # lineage head under which the leader was in_sync, None: not granted in this run

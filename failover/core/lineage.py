@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from failover.core.model import Kind
+import msgspec
+
+from failover.core.model import Kind, Lineage
 
 if TYPE_CHECKING:
-    from failover.core.model import Lineage, LineageEntry
+    from failover.core.model import LineageEntry
 
 
 class Relation(StrEnum):
@@ -25,8 +26,7 @@ class Relation(StrEnum):
     STRANGER = "stranger"  # nothing in common
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(msgspec.Struct, frozen=True):
     """What one node shows at a meeting."""
 
     node: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from failover.core.model import DataState
 
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
     from failover.core.model import Durable, Heartbeat
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """What becomes of a heartbeat's sender: `refusal` is None where it is heard."""
 
     peer_id: str | None

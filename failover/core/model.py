@@ -6,8 +6,9 @@ since the Unix epoch, wall clock). A revision is an id of the kine table. An LSN
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Role(StrEnum):
@@ -53,8 +54,7 @@ class DataState(StrEnum):
     COMPLETE = "complete"
 
 
-@dataclass(frozen=True, slots=True)
-class LineageEntry:
+class LineageEntry(msgspec.Struct, frozen=True):
     """One row of the lineage table. Two histories are common as far as their ids agree, in order."""
 
     id: str  # 32 hex digits, random
@@ -72,8 +72,7 @@ class LineageEntry:
 Lineage = tuple[LineageEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LastChange:
+class LastChange(msgspec.Struct, frozen=True):
     """The newest change on a side, keys that beat by themselves left out; it decides a verdict."""
 
     revision: int
@@ -91,8 +90,7 @@ class Choice(StrEnum):
     PREFERRED_NODE = "preferred_node"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Who wins a split, over one pinned pair of heads. It exists from the moment that the loser has stored it (R7)."""
 
     winner: int
@@ -107,8 +105,7 @@ class Verdict:
         return 1 - self.winner
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(msgspec.Struct, frozen=True):
     """The loser's durable yes. `final_revision` and `archive` are filled in as the loser fences and archives."""
 
     verdict: Verdict
@@ -116,8 +113,7 @@ class Acceptance:
     archive: str | None = None  # name of the archive that holds what it had
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(msgspec.Struct, frozen=True):
     """A leader's word that it will not write again. `drained`: the follower has everything up to `revision`."""
 
     reason: str
@@ -132,8 +128,7 @@ class SwitchPhase(StrEnum):
     DRAIN = "drain"
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(msgspec.Struct, frozen=True):
     """All that a node says of itself, many times a second, on every path. Level-triggered: a lost one costs nothing."""
 
     cluster: str
@@ -172,8 +167,7 @@ class Heartbeat:
     ghosts_under: str | None = None  # fence row of the leader that lacked rows of the sender's leadership (R13)
 
 
-@dataclass(frozen=True, slots=True)
-class Standby:
+class Standby(msgspec.Struct, frozen=True):
     """The follower as the leader's Postgres sees it."""
 
     name: str
@@ -183,8 +177,7 @@ class Standby:
     flush_lag_s: float = 0.0  # from a write of late to its flush over there, 0.0 when there was none
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True):
     """The follower's end of the stream."""
 
     name: str
@@ -195,8 +188,7 @@ class Subscription:
     apply_errors: int
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresStatus:
+class PostgresStatus(msgspec.Struct, frozen=True):
     """One look at a node's own Postgres, taken in one statement."""
 
     started_at_us: int  # start of the postmaster: another value is another run
@@ -232,8 +224,7 @@ class Answer(StrEnum):
     SILENT = "silent"  # nothing answers
 
 
-@dataclass(frozen=True, slots=True)
-class PeerProbe:
+class PeerProbe(msgspec.Struct, frozen=True):
     """One round of probes of the peer, the same question on every path."""
 
     at_s: float
@@ -241,8 +232,7 @@ class PeerProbe:
     postgres: tuple[Answer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """What this node has received from its peer: the newest heartbeat and when life was last seen."""
 
     heartbeat: Heartbeat
@@ -251,8 +241,7 @@ class Heard:
     echoes_this_run: bool = False  # the peer had heard this run when it sent it
 
 
-@dataclass(frozen=True, slots=True)
-class Durable:
+class Durable(msgspec.Struct, frozen=True):
     """The state file. What the data is stands in the database; what can be derived from there is not stored here."""
 
     cluster: str

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from failover.core.lease import NEVER, VOID, Lease
-
-if TYPE_CHECKING:
-    from failover.core.model import (
-        Durable,
-        Health,
-        Heard,
-        Lineage,
-        PeerProbe,
-        PostgresStatus,
-        Role,
-        SwitchPhase,
-        Sync,
-    )
+from failover.core.model import (
+    Durable,
+    Health,
+    Heard,
+    Lineage,
+    PeerProbe,
+    PostgresStatus,
+    Role,
+    SwitchPhase,
+    Sync,
+)
 
 
 class Request(StrEnum):
@@ -31,8 +29,7 @@ class Request(StrEnum):
     LEAD_HERE = "lead_here"  # of a follower: the leader is asked for a switchover
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """What this node knows of itself, its peer, its paths and its time."""
 
     now_s: float

@@ -7,8 +7,9 @@ if it came earlier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from failover.core.model import Role
 
@@ -47,8 +48,7 @@ class Step(StrEnum):
     COPY = "copy"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Steps in their order. `role` is said while it runs, `then` when it is through, `failed` when a step fails."""
 
     name: str

@@ -7,17 +7,16 @@ mean is in `evidence.py`, what a decision does in `plans.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from failover.core.evidence import LOST, Cell, Peer, Postgres, Stream, Worth
 from failover.core.lineage import Relation
 from failover.core.model import Role
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Decision(StrEnum):
@@ -43,15 +42,14 @@ class Decision(StrEnum):
     HALT = "halt"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One row. `when` maps an axis to the values that it may have; an axis that is not named may have any."""
 
     name: str
     role: Role
     decision: Decision
     why: str
-    when: Mapping[str, frozenset[Any]] = field(default_factory=dict)
+    when: Mapping[str, frozenset[Any]] = msgspec.field(default_factory=dict)
 
     def matches(self, cell: Cell) -> bool:
         """Whether this row speaks of the cell."""
@@ -60,7 +58,7 @@ class Rule:
 
 def _rule(name: str, role: Role, decision: Decision, why: str, **when: object) -> Rule:
     """Write a row; a single value stands for the set of it."""
-    assert set(when) <= {axis.name for axis in fields(Cell)} - {"role"}
+    assert set(when) <= set(Cell.__struct_fields__) - {"role"}
     sets = {axis: value if isinstance(value, frozenset) else frozenset({value}) for axis, value in when.items()}
     return Rule(name, role, decision, why, sets)
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from failover.core.evidence import stream_flows
-from failover.core.model import DataState, HandOver, Health, Heartbeat, Role, SwitchPhase, Sync
+from failover.core.model import DataState, HandOver, Health, Heartbeat, Role, SwitchPhase, Sync, Verdict
 
 if TYPE_CHECKING:
-    from failover.core.model import Lineage, Verdict
+    from failover.core.model import Lineage
     from failover.core.observation import Observation
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """What a node says beside what it observes."""
 
     boot: str

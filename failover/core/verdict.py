@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from failover.core.lineage import common_head
-from failover.core.model import Choice, Kind, Verdict
+from failover.core.model import Choice, Kind, LastChange, Lineage, Verdict
 
 if TYPE_CHECKING:
-    from failover.core.model import LastChange, Lineage, LineageEntry
+    from failover.core.model import LineageEntry
 
 
 class SplitPolicy(StrEnum):
@@ -23,8 +24,7 @@ class SplitPolicy(StrEnum):
     WAIT = "wait"  # for an operator
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """One side as the verdict sees it."""
 
     node: int
@@ -33,8 +33,7 @@ class Summary:
     changes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClockOffset:
+class ClockOffset(msgspec.Struct, frozen=True):
     """`offset_us` is node 1's wall clock minus node 0's."""
 
     offset_us: int

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from failover.core.clocks import NOTHING_KNOWN, SAMPLES_KEPT, Sample, best, sample
 from failover.core.lease import NEVER, VOID, Lease
@@ -236,7 +238,7 @@ class Memory:
 
     def write(self, **changes: object) -> Durable:
         """Return the durable state with changes, for saving; it is taken in when it has been saved."""
-        return replace(self.durable, **changes)  # type: ignore[arg-type]
+        return structs.replace(self.durable, **changes)
 
 
 BOOT_SKEW_US = 5_000_000  # how far a peer's clock may step back over a restart of its supervisor

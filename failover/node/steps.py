@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import structs
 
 from failover.core.evidence import Worth, led_term
 from failover.core.fences import Fence, fence_at_transaction
@@ -337,13 +338,13 @@ class Steps:
         acceptance = self.memory.durable.acceptance
         assert acceptance is not None
         status = await self._look()
-        await self.save(acceptance=replace(acceptance, final_revision=status.visible_revision))
+        await self.save(acceptance=structs.replace(acceptance, final_revision=status.visible_revision))
 
     async def _archive(self, _: Errand) -> None:
         acceptance = self.memory.durable.acceptance
         assert acceptance is not None
         name = await self.ports.rejoin.archive(acceptance)
-        await self.save(acceptance=replace(acceptance, archive=name))
+        await self.save(acceptance=structs.replace(acceptance, archive=name))
         self.ports.history.append("archived", f"what only this node had is in {name}", archive=name)
         self._say()
 

@@ -58,7 +58,9 @@ class End:
 
     async def say(self, seq: int = 1) -> bytes:
         heartbeat = beat(self.topics.node)
-        self.link.send(type(heartbeat)(**{**{n: getattr(heartbeat, n) for n in heartbeat.__slots__}, "seq": seq}))
+        self.link.send(
+            type(heartbeat)(**{**{n: getattr(heartbeat, n) for n in heartbeat.__struct_fields__}, "seq": seq})
+        )
         left: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         async def publish(topic: str, payload: bytes, qos: int, retain: bool) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from failover.core.evidence import Cell, Policy, read
 from failover.core.model import Acceptance, Choice, Durable, Verdict

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+from msgspec.structs import replace
 
 from failover.core import evidence, fences, lineage, plans, resolve, rules, speak, terms, verdict
 from failover.core.evidence import Peer, Stream

@@ -5,8 +5,9 @@ Node 0 leads and node 1 follows. Times are seconds on the clock of the node that
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from failover.core import evidence, fences, plans, rules
 from failover.core.evidence import Cell, Policy, Worth

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from failover.core.evidence import LOST, Peer, Policy, read
 from failover.core.lease import NEVER, Lease
@@ -50,8 +50,8 @@ def test_a_deadline_begins_again_when_the_node_starts_wakes_from_a_stall_or_was_
     seen: Observation, patience_s: float, name: str
 ) -> None:
     gone = replace(silent(seen, 256.0), heard=None)
-    assert look(replace(gone, **{name: NOW_S - patience_s})).peer is Peer.SILENT  # type: ignore[arg-type]
-    again = look(replace(gone, **{name: NOW_S - patience_s + TICK_S})).peer not in LOST  # type: ignore[arg-type]
+    assert look(replace(gone, **{name: NOW_S - patience_s})).peer is Peer.SILENT
+    again = look(replace(gone, **{name: NOW_S - patience_s + TICK_S})).peer not in LOST
     # A leader's writes wait meanwhile, and it may lead on where it is cut off.
     assert again is not (seen.role is Role.LEADER and name == "isolated_s")
 

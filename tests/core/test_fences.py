@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from failover.core.evidence import Worth
 from failover.core.fences import Fence, fence_at_transaction

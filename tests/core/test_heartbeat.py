@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from failover.core.heartbeat import BYTES_MAX, RefusedError, decode, encode
 from failover.core.membership import meet
@@ -94,7 +94,7 @@ def test_no_bytes_break_it(raw: bytes) -> None:
 VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | st.floats(allow_nan=False)
 
 
-@given(st.sampled_from(sorted(Heartbeat.__slots__)), VALUES)
+@given(st.sampled_from(sorted(Heartbeat.__struct_fields__)), VALUES)
 def test_no_value_of_a_field_breaks_it(name: str, value: object) -> None:
     envelope = json.loads(encode(BEAT))
     envelope["heartbeat"][name] = value

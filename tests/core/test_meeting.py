@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from failover.core.clocks import UNKNOWN_US
 from failover.core.model import Acceptance, Choice, Durable, Kind, LastChange, Lineage, Role, Verdict

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from failover.core.clocks import EXCHANGE_MAX_US, NOTHING_KNOWN, STEP_US, Sample, best, sample
 from failover.core.lease import NEVER, VOID, Lease
@@ -209,7 +208,7 @@ LEASE = Lease("b", 9.0, 1.0)
     ],
 )
 def test_what_a_heartbeat_does_to_a_lease(said: dict[str, object], mode: Mode, after: Lease) -> None:
-    says = replace(beat(0, Role.LEADER), **said)  # type: ignore[arg-type]
+    says = replace(beat(0, Role.LEADER), **said)
     assert LEASE.extend(says, 10.0, "b", 2.0, mode=mode) == after
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from failover.core.evidence import HEARD, LOST, Cell, Peer, Policy, Postgres, Stream, Worth, read
 from failover.core.lease import NEVER, Lease

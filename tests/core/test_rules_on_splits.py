@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from failover.core import evidence, plans, resolve, verdict
 from failover.core.evidence import Worth

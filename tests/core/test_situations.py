@@ -6,10 +6,10 @@ is said a second time, beside the situation that asks for it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from failover.core import rules
 from failover.core.evidence import Policy

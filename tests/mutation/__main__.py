@@ -19,13 +19,14 @@ import resource
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from msgspec import structs
 
 from tests.mutation import mutants
 
@@ -273,7 +274,7 @@ def steps() -> list[tuple[str, Callable[[], object]]]:
 
     def without(plan: plans.Plan, step: plans.Step) -> Callable[[], object]:
         def make() -> None:
-            wrong = replace(plan, steps=tuple(one for one in plan.steps if one is not step))
+            wrong = structs.replace(plan, steps=tuple(one for one in plan.steps if one is not step))
             setattr(plans, plan.name.upper(), wrong)
             plans.PLANS = tuple(wrong if one is plan else one for one in plans.PLANS)  # type: ignore[assignment]
             loop.PLAN_OF.update({key: wrong for key, one in loop.PLAN_OF.items() if one is plan})

@@ -9,7 +9,7 @@ nothing returned, assigned or given to a call.
 Left out is what no test should pin, or what cannot be wrong by itself:
 
 - docstrings, and the words of messages (whether there is a message at all is not);
-- annotations, and the options of a dataclass;
+- annotations, and the options of a struct;
 - asserts: they say what cannot happen;
 - what a module computes as it is loaded, functions that only that calls included: the conditions of the table's rows and the
   presets. That each cell lies in one row is proved by trying all, and the page that is generated from them is compared.

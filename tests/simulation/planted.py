@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from msgspec import structs
+
 from failover.core import evidence, lineage, plans, verdict
 from failover.core.evidence import Peer, Worth
 from failover.core.lease import Lease
@@ -69,7 +71,7 @@ def decides(name: str, decision: Decision) -> Patch:
 
     def wrong(cell: Any) -> Any:
         rule = decide(cell)
-        return replace(rule, decision=decision) if rule.name == name else rule
+        return structs.replace(rule, decision=decision) if rule.name == name else rule
 
     return lambda: mock.patch.object(node_loop, "decide", wrong)
 
@@ -80,7 +82,7 @@ def plan(name: str, *steps: Step) -> Patch:
     @contextmanager
     def patched() -> Iterator[None]:
         right = getattr(plans, name)
-        wrong = replace(right, steps=steps)
+        wrong = structs.replace(right, steps=steps)
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(plans, name, wrong))
             for decision, known in PLAN_OF.items():
@@ -117,7 +119,7 @@ class Plant:
 
 def _fence(**changes: object) -> Patch:
     def made(judge: Any) -> Any:
-        return lambda *values, **named: replace(judge(*values, **named), **changes)
+        return lambda *values, **named: structs.replace(judge(*values, **named), **changes)
 
     return swap(node_steps, "fence_at_transaction", made)
 
@@ -125,7 +127,7 @@ def _fence(**changes: object) -> Patch:
 def _old_ones_taken_in(hear: Any) -> Any:
     def wrong(self: Memory, heartbeat: Any, *rest: Any) -> Any:
         if self.heard is not None and heartbeat.boot == self.heard.heartbeat.boot:
-            self.heard = replace(self.heard, heartbeat=replace(self.heard.heartbeat, seq=-1))
+            self.heard = structs.replace(self.heard, heartbeat=structs.replace(self.heard.heartbeat, seq=-1))
         return hear(self, heartbeat, *rest)
 
     return wrong
@@ -144,7 +146,9 @@ def _wins_at_once(move: Any) -> Any:
 def _absorbs_anything(absorb: Any) -> Any:
     async def wrong(self: Steps, errand: Any) -> None:
         accepted = errand.acceptance or Acceptance(errand.verdict)
-        await absorb(self, replace(errand, acceptance=replace(accepted, final_revision=accepted.final_revision or 0)))
+        await absorb(
+            self, replace(errand, acceptance=structs.replace(accepted, final_revision=accepted.final_revision or 0))
+        )
 
     return wrong
 
@@ -152,7 +156,7 @@ def _absorbs_anything(absorb: Any) -> Any:
 def _absorbs_below(absorb: Any) -> Any:
     async def wrong(self: Steps, errand: Any) -> None:
         with mock.patch.object(Steps, "_margin", return_value=1):
-            await absorb(self, replace(errand, acceptance=replace(errand.acceptance, final_revision=0)))
+            await absorb(self, replace(errand, acceptance=structs.replace(errand.acceptance, final_revision=0)))
 
     return wrong
 
@@ -183,7 +187,7 @@ def _loses_unasked(move: Any) -> Any:
 def _accepts_in_memory(_accept: Any) -> Any:
     async def wrong(self: Steps, errand: Any) -> None:
         if self.memory.durable.acceptance is None:
-            self.memory.durable = replace(self.memory.durable, acceptance=Acceptance(errand.verdict))
+            self.memory.durable = structs.replace(self.memory.durable, acceptance=Acceptance(errand.verdict))
 
     return wrong
 
@@ -303,7 +307,7 @@ PLANTS = (
     Plant("a database is opened with whatever waits it has", "R9", swap(Steps, "_align_waits", lambda _: _nothing),
           "test_a_leadership_that_reopens_waits_as_before"),
     Plant("deadlines that break the inequality", "R10",
-          lambda: mock.patch.object(pair_module, "TIMING", replace(pair_module.TIMING, promote_after_s=1.0)),
+          lambda: mock.patch.object(pair_module, "TIMING", structs.replace(pair_module.TIMING, promote_after_s=1.0)),
           "test_h5_a_cut_gives_a_light_fence_within_the_deadlines"),
     Plant("Postgres starts open", "R11", swap(World, "start_postgres", _starts_open),
           "test_h6_a_postgres_that_comes_back_serves_no_kine"),

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -138,7 +138,7 @@ DECIDING = frozenset({Role.STARTING, Role.FOLLOWER, Role.LEADER})
 @lru_cache(maxsize=4096)
 def values_of(cell: Cell) -> frozenset[str]:
     """Return the evidence of a cell as `role: axis = value`."""
-    axes = (axis.name for axis in fields(cell) if axis.name != "role")
+    axes = (axis for axis in cell.__struct_fields__ if axis != "role")
     return frozenset(f"{cell.role}: {axis} = {getattr(cell, axis)}" for axis in axes)
 
 

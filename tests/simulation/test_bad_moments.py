@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest import mock
 
+from msgspec import structs
+
 from failover.core.model import Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
@@ -213,7 +215,9 @@ def test_a_leader_that_is_cut_off_from_everything_steps_down_where_the_policy_sa
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()
         made = living(pair, leader)
-        made.settings = replace(made.settings, policy=replace(made.settings.policy, step_down_when_isolated=True))
+        made.settings = replace(
+            made.settings, policy=structs.replace(made.settings.policy, step_down_when_isolated=True)
+        )
         pair.partition()
         pair.world.machines[leader].isolated = True
         await pair.quiet(10.0)

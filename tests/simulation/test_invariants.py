@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from failover.core import plans
 from failover.core.model import Acceptance, Choice, DataState, Role, Verdict
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 def two_leaders_in_a_term(pair: SimPair, leader: int) -> None:
     postgres = pair.world.machines[leader].postgres
     head = postgres.lineage[-1]
-    postgres.lineage = (*postgres.lineage, replace(head, id="other", node=1 - head.node))
+    postgres.lineage = (*postgres.lineage, structs.replace(head, id="other", node=1 - head.node))
 
 
 def a_term_goes_back(pair: SimPair, leader: int) -> None:
     pair.invariants.at_every_moment()
     machine = pair.world.machines[leader]
     assert machine.state is not None
-    machine.state = replace(machine.state, highest_term=0)
+    machine.state = structs.replace(machine.state, highest_term=0)
 
 
 def a_follower_is_open(pair: SimPair, leader: int) -> None:
@@ -67,15 +68,15 @@ VERDICT = Verdict(0, "a", "b", Choice.LED_BEFORE, "")
 def an_acceptance_changes(pair: SimPair, leader: int) -> None:
     machine = pair.world.machines[1 - leader]
     assert machine.state is not None
-    machine.state = replace(machine.state, acceptance=Acceptance(VERDICT))
+    machine.state = structs.replace(machine.state, acceptance=Acceptance(VERDICT))
     pair.invariants.at_every_moment()
-    machine.state = replace(machine.state, acceptance=Acceptance(replace(VERDICT, winner=1)))
+    machine.state = structs.replace(machine.state, acceptance=Acceptance(structs.replace(VERDICT, winner=1)))
 
 
 def who_lost_leads(pair: SimPair, leader: int) -> None:
     machine = pair.world.machines[leader]
     assert machine.state is not None
-    machine.state = replace(machine.state, acceptance=Acceptance(VERDICT))
+    machine.state = structs.replace(machine.state, acceptance=Acceptance(VERDICT))
 
 
 def a_client_believes_in_a_ghost(pair: SimPair, leader: int) -> None:
@@ -151,7 +152,9 @@ def test_a_promotion_in_a_pause_is_told() -> None:
 
     def wrong(decide: Any) -> Any:
         carries_on = {"follow/lost-paused": Decision.PROMOTE, "promote/paused": Decision.CARRY_ON}
-        return lambda cell: replace(decide(cell), decision=carries_on.get(decide(cell).name, decide(cell).decision))
+        return lambda cell: structs.replace(
+            decide(cell), decision=carries_on.get(decide(cell).name, decide(cell).decision)
+        )
 
     async def scenario(pair: SimPair) -> None:
         follower = pair.nodes[1 - pair.leader()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from failover.core.model import Kind, Sync
 from failover.core.observation import Request
 from failover.core.plans import Step
@@ -140,7 +142,7 @@ def test_a_leader_beside_a_strangers_disk_serves_nothing_while_its_postgres_hang
         first = pair.leader()
         second = 1 - first
         old = await lead_alone_then_switch(pair, first)
-        strange = replace(old, lineage=tuple(replace(row, id=f"x{row.id}") for row in old.lineage))
+        strange = replace(old, lineage=tuple(structs.replace(row, id=f"x{row.id}") for row in old.lineage))
         machine = pair.world.machines[second]
         once(pair, first, "promote", Step.LEAD, lambda: pair.power_off(first))
         machine.stalled = True

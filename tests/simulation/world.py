@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from failover.core.model import DataState, Durable, Kind, LineageEntry
 from tests.simulation import virtual_loop
@@ -213,12 +215,12 @@ class World:
         self.idle_ends_first = True  # the order in which a fence ends sessions (sql/end_sessions.sql)
         self._ids = 0
         self._stirred = asyncio.Event()
-        self._loop = virtual_loop.running()
-        self.sleep = self._loop.sleep
+        self._loop = asyncio.get_running_loop()
+        self.sleep = virtual_loop.sleeper(self._loop)
 
     def now_s(self) -> float:
         """Virtual time."""
-        return self._loop.now_s
+        return self._loop.time()
 
     def say(self, line: str) -> None:
         """Add to the timeline."""
@@ -487,4 +489,4 @@ def _settle(session: asyncio.Future[bool]) -> None:
 
 def without(entry: LineageEntry, **changes: object) -> LineageEntry:
     """Return a changed copy."""
-    return replace(entry, **changes)  # type: ignore[arg-type]
+    return structs.replace(entry, **changes)
