@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
@@ -218,8 +220,7 @@ class Target(StrEnum):
     PEER = "peer"
 
 
-@dataclass(frozen=True, slots=True)
-class KineStatus:
+class KineStatus(msgspec.Struct, frozen=True):
     """The Kine behind the symlink."""
 
     target: Target | None  # None: none runs

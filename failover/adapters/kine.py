@@ -13,10 +13,11 @@ import math
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import structs
 
 from failover.adapters.paths import answering_first
 from failover.adapters.process import Identity, Process, running_with
@@ -113,7 +114,7 @@ class KineProcess:
         nothing = KineStatus(None, "", False, held, None, self._revision, self._restarts)
         if current is None:
             return nothing
-        return replace(
+        return structs.replace(
             nothing, target=current.target, key=current.key, frozen=current.frozen,
             waited_for=held or current.frozen, pid=current.process.pid,
             answer_s=self._answer_s, watch_s=flight.seconds if flight is not None else None,

@@ -124,10 +124,11 @@ def next_change_s(seen: Observation, timing: Timing, *, silent: bool) -> float:
     durations = (
         timing.promote_after_s, timing.degrade_after_s, timing.grace_s, timing.boot_wait_s, timing.long_wait_s,
     )  # fmt: skip
-    dues = [moment + duration for moment in moments if moment != NEVER for duration in durations]
+    longest_s, now_s = max(durations), seen.now_s
+    dues = [moment + duration for moment in moments if moment + longest_s > now_s for duration in durations]
     if silent:
         dues.append(heard_s + 2 * timing.heartbeat_s)
-    return min((due_s for due_s in dues if due_s > seen.now_s), default=float("inf"))
+    return min([due_s for due_s in dues if due_s > now_s], default=float("inf"))
 
 
 def own_worth(seen: Observation, timing: Timing) -> Worth:

@@ -7,6 +7,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tests.simulation.leases import RENEWED_S, Holder, Worker
 from tests.simulation.watch import Watch
 from tests.simulation.writer import Writer
@@ -25,8 +27,7 @@ LEAVES = 0.4  # the same where the one that it is at does not answer
 SLOWER = 2  # so much slower than the others is the client that moves
 
 
-@dataclass(frozen=True, slots=True)
-class Acked:
+class Acked(msgspec.Struct, frozen=True):
     """A write that a client was told of."""
 
     key: str

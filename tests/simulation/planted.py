@@ -379,7 +379,7 @@ PLANTS = (
           swap(rejoin, "mended", lambda right: lambda rows, own, same: own | right(rows, own, same)),
           "test_a_node_that_was_away_for_longer_than_what_is_kept_comes_back"),
     Plant("deletions are not published", "I7",
-          swap(world_module, "published", lambda _: lambda change: replace(change, gone=())),
+          swap(world_module, "published", lambda _: lambda change: structs.replace(change, gone=())),
           "test_a_compaction_is_the_same_on_both_nodes"),
     Plant("the old leader is fenced after the flip", "I5",
           plan("PROMOTE", Step.FREEZE_KINE, Step.TAKE_TERM, Step.DETACH, Step.LEAD, Step.ALIGN_WAITS, Step.OPEN,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,7 +46,7 @@ def a_follower_is_open(pair: SimPair, leader: int) -> None:
 
 
 def a_revision_is_given_twice(pair: SimPair, _leader: int) -> None:
-    pair.acked.append(replace(pair.acked[-1], key=pair.acked[0].key))
+    pair.acked.append(structs.replace(pair.acked[-1], key=pair.acked[0].key))
 
 
 def a_write_is_lost(pair: SimPair, leader: int) -> None:

@@ -7,18 +7,17 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from msgspec import structs
+import msgspec
 
 from failover.core.model import DataState, Durable, Kind, LineageEntry
 from tests.simulation import virtual_loop
-from tests.simulation.rows import Ledger, name_of, newest_of_each, read, superfluous
+from tests.simulation.rows import Gone, Ledger, name_of, newest_of_each, read, superfluous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from failover.core.model import Heartbeat
     from failover.ports import Target
-    from tests.simulation.rows import Gone
 
 STREAM_TICK_S = 0.004
 KEEPALIVE_S = 0.05
@@ -35,8 +34,7 @@ class Crashed(BaseException):
     """The supervisor that made this call does not exist any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One entry of a WAL."""
 
     id: int
@@ -55,8 +53,7 @@ class Subscription:
     applied: int  # position in the leader's WAL
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """A commit that waits for the follower: durable here and streamed, but nobody sees it before the wait ends."""
 
     id: int
@@ -489,4 +486,4 @@ def _settle(session: asyncio.Future[bool]) -> None:
 
 def without(entry: LineageEntry, **changes: object) -> LineageEntry:
     """Return a changed copy."""
-    return structs.replace(entry, **changes)
+    return msgspec.structs.replace(entry, **changes)
