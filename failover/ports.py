@@ -251,10 +251,7 @@ class Kine(Protocol):
         """
 
     def freeze(self) -> None:
-        """SIGSTOP: its sockets stay open and nothing is refused. No Kine is success."""
-
-    def thaw(self) -> None:
-        """SIGCONT."""
+        """SIGSTOP: its sockets stay open and nothing is refused. It never runs again; `serve` replaces it. No Kine is success."""
 
     async def kill(self) -> None:
         """Give up every Kine of this node: return when none of them answers any more, or ever will."""

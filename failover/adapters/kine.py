@@ -159,19 +159,12 @@ class KineProcess:
                     await self._end(one)
 
     def freeze(self) -> None:
-        """SIGSTOP to every Kine of this node."""
+        """SIGSTOP to every Kine of this node, for good."""
         self._frozen = True
         for one in (self._current, self._next):
             if one is not None:
                 one.process.freeze()
                 one.frozen = True
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self._frozen = False
-        if self._current is not None:
-            self._current.process.thaw()
-            self._current.frozen = False
 
     async def kill(self) -> None:
         """Give up every Kine of this node and return when none can answer any more; none of them ever runs again.

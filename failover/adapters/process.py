@@ -144,11 +144,6 @@ class Process:
                 return True
         return False
 
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self._stopped = False
-        self._signal(signal.SIGCONT)
-
     def kill(self) -> None:
         """SIGKILL, frozen or not; `ended` waits for the end."""
         self._signal(signal.SIGKILL)

@@ -159,6 +159,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     hand_over: HandOver | None = None
     switching: SwitchPhase | None = None
     frozen: bool = False  # its Kine is frozen
+    uses_peer: bool = False  # its Kine runs, on the receiver's Postgres
     wish: str | None = None  # follower: an operator there asks for a switchover; another id is another wish
     verdict: Verdict | None = None  # node 0's proposal, and node 1's consent to it
     acceptance: Acceptance | None = None

@@ -83,11 +83,16 @@ PROMOTE = Plan(
 REOPEN = Plan(
     "reopen",
     role=None,
-    steps=REOPENING,
+    steps=(Step.FREEZE_KINE, *REOPENING),
     then=Role.LEADER,
     failed=Role.STARTING,
     why="go on with a leadership whose Postgres or machine restarted",
-    needs=((Step.OPEN, "waits taken by the checkpointer, where the head says in_sync (R9)"),),
+    needs=(
+        (
+            Step.OPEN,
+            "waits taken by the checkpointer where in_sync (R9); no Kine, on either node, that ran while it was closed (R20)",
+        ),
+    ),
 )
 RESUME = Plan(
     "resume",

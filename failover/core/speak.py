@@ -29,6 +29,7 @@ class Words(msgspec.Struct, frozen=True):
     frozen: bool = False
     wish: str | None = None
     verdict: Verdict | None = None
+    uses_peer: bool = False
 
 
 NEWEST_ROWS = 32
@@ -81,10 +82,11 @@ def compose(seen: Observation, words: Words) -> Heartbeat:
         hand_over=words.hand_over,
         switching=words.switching,
         frozen=words.frozen,
+        uses_peer=words.uses_peer,
         wish=words.wish,
         verdict=words.verdict,
         acceptance=durable.acceptance,
-        is_open=status is not None and status.is_open,
+        is_open=status is not None and status.is_open and seen.health is not Health.DOWN,
         lag_bytes=max(0, status.wal_lsn - status.standby.flush_lsn)
         if status is not None and status.standby is not None and seen.role is Role.LEADER
         else None,

@@ -61,6 +61,8 @@ class KineKeeper:
             await self._ports.clock.sleep_or(self._look_now, self._pause_s(LOOK_S))
             self._look_now.clear()
             wanted = self._wanted()
+            if wanted is None and not self._busy():
+                await self._let_clients_go()
             if wanted is None or (self._busy() and wanted[0] is Target.OWN):
                 continue
             try:
@@ -72,6 +74,13 @@ class KineKeeper:
                     log.warning("Kine does not serve", target=str(wanted[0]), error=said)
                 await self._ports.clock.sleep(RETRY_S)
                 self.look()
+
+    async def _let_clients_go(self) -> None:
+        """Who waits for a Kine on the peer, whose Postgres is closed, is refused after a while. In a switchover it opens soon."""
+        kine, heard = self._ports.kine.status(), self._memory.heard
+        switching = heard is not None and heard.heartbeat.switching is not None
+        if kine.target is Target.PEER and kine.frozen and not switching:
+            await self._ports.kine.kill()
 
     def _wanted(self) -> tuple[Target, str] | None:
         memory, cell = self._memory, self._cell

@@ -28,7 +28,7 @@ from failover.node.memory import Memory
 from failover.node.senses import Senses
 from failover.node.steps import Errand, Steps
 from failover.node.wal_guard import WalGuard
-from failover.ports import PortError
+from failover.ports import PortError, Target
 
 if TYPE_CHECKING:
     from failover.core.model import Heartbeat
@@ -199,6 +199,7 @@ class Node:
         if memory.wish is not None and (memory.role is not Role.FOLLOWER or seen.now_s > memory.wish[1]):
             memory.wish = None
         heard = memory.heard.heartbeat if memory.heard is not None else None
+        kine = self.ports.kine.status()
         words = Words(
             boot=memory.boot,
             seq=memory.seq,
@@ -209,7 +210,8 @@ class Node:
             own_pause_s=max(0.0, (memory.durable.paused_until_us - seen.wall_us) / 1e6),
             hand_over=self._word(),
             switching=memory.switching,
-            frozen=self.ports.kine.status().frozen,
+            frozen=kine.frozen,
+            uses_peer=kine.target is Target.PEER and not kine.frozen,
             wish=memory.wish[0] if memory.wish is not None else None,
             verdict=memory.verdict,
         )
@@ -248,22 +250,24 @@ class Node:
         self._echo_wall_us = wall_us
         self._heard.set()
         self.senses.heard()
-        self._keep_switching(heartbeat)
+        self._stop_kine(heartbeat)
         self._hear_wish(heartbeat)
         if before is None or _told(before) != _told(heartbeat):
             self.wake()
             self.kine.look()
 
-    def _keep_switching(self, heartbeat: Heartbeat) -> None:
-        """A switchover freezes this node's Kine too, at once: clients wait instead of failing."""
-        if self.memory.role is not Role.FOLLOWER:
-            return
-        frozen = self.ports.kine.status().frozen
-        if heartbeat.switching is not None and not frozen:
+    def _stop_kine(self, heartbeat: Heartbeat) -> None:
+        """A Kine on the peer's Postgres never runs again once that is closed or gone, or about to be in a switchover.
+
+        Running on, it would find the database open again in the middle of an insert that had failed, and acknowledge it (R20).
+        Its clients wait for the next one.
+        """
+        kine = self.ports.kine.status()
+        # A supervisor that has just started does not know yet: without a history it has not looked.
+        closed = heartbeat.switching is not None or (bool(heartbeat.head) and not heartbeat.is_open)
+        if closed and kine.target is Target.PEER and not kine.frozen:
             self.ports.kine.freeze()
             self.say()
-        elif heartbeat.switching is None and heartbeat.role is Role.LEADER and frozen and self.running is None:
-            self.ports.kine.thaw()
 
     def _hear_wish(self, heartbeat: Heartbeat) -> None:
         """A follower's operator wants it to lead: as if this node's own had asked for a switchover, once a wish."""
@@ -287,6 +291,7 @@ class Node:
         if self.memory.role is Role.LEADER:
             self.ports.kine.freeze()
         self.senses.postgres_lost()
+        self.say()  # the follower's Kine as well
         self.wake()
 
     async def _next_heartbeat(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ FENCE_TIMEOUT_S = 1.0  # how long a promotion may wait for the old leader's Post
 CLIENTS_FIRST_S = 0.5  # how long a rejoin may wait for this node's Kine to serve from the leader
 KINE_POLL_S = 0.01
 SWITCH_TIMEOUT_S = 3.0  # how long a switchover may wait for each of its conditions
+PEER_STOPS_S = 1.0  # how long a database that was closed may wait for the peer's Kine to be stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +245,27 @@ class Steps:
             await self.ports.postgres.waits_on(name)
 
     async def _open(self, _: Errand) -> None:
+        if self.memory.postgres is None or not self.memory.postgres.is_open:
+            await self._peer_kine_stopped()
         await self.ports.postgres.open_to_kine(led_term(self._observe()))
         await self._look()
         self._say()  # the follower's Kine moves here now
+
+    async def _peer_kine_stopped(self) -> None:
+        """A Kine that ran on this database while it was closed would acknowledge what failed meanwhile (R20).
+
+        The peer stops it when it hears that the database is closed. Where nobody is heard there is nobody to wait for.
+        """
+        self._say()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PEER_STOPS_S):
+                while self._peer_kine_runs():
+                    await self._heard()
+
+    def _peer_kine_runs(self) -> bool:
+        heard = self.memory.heard
+        lately = heard is not None and self.ports.clock.now_s() - heard.at_s < PEER_STOPS_S
+        return lately and heard is not None and heard.heartbeat.uses_peer
 
     async def _serve(self, _: Errand) -> None:
         await self.ports.kine.serve(Target.OWN, self.fence_key())

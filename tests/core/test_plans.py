@@ -24,6 +24,7 @@ def test_whoever_opens_its_database_waits_as_it_must_serves_and_takes_the_addres
     plan = named(name)
     if Step.OPEN in plan.steps:
         assert plan.steps[-4:] == (Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS)
+        assert name == "resume" or plan.steps[0] is Step.FREEZE_KINE  # R20: none that ran while it was closed
         assert plan.then is Role.LEADER
     else:
         assert not {Step.SERVE, Step.ACQUIRE_ADDRESS} & set(plan.steps)

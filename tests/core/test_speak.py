@@ -59,7 +59,9 @@ def says(seen: Observation, words: Words = WORDS) -> Heartbeat:
 
 def test_what_a_leader_says_is_what_it_sees_and_what_it_is_told_to_say() -> None:
     told = Verdict(0, "b", "d", Choice.LATEST_CHANGE, "")
-    words = Words("run", 9, "peer-run", 7, 123, True, 2.5, HandOver("", True, 1), SwitchPhase.DRAIN, True, "wish", told)
+    words = Words(
+        "run", 9, "peer-run", 7, 123, True, 2.5, HandOver("", True, 1), SwitchPhase.DRAIN, True, "wish", told, True
+    )
     durable = Durable("shop", 0, "id-0", highest_term=8, renounced="a", acceptance=Acceptance(told), ghosts_under="g")
     seen = leader(durable=durable)
     assert seen.postgres is not None
@@ -77,7 +79,8 @@ def test_what_a_leader_says_is_what_it_sees_and_what_it_is_told_to_say() -> None
     assert (made.asks_renounce, made.paused_for_s, made.hand_over, made.switching) == (
         True, 2.5, words.hand_over, SwitchPhase.DRAIN,
     )  # fmt: skip
-    assert (made.frozen, made.wish, made.verdict, made.acceptance) == (True, "wish", told, durable.acceptance)
+    assert (made.frozen, made.uses_peer, made.wish, made.verdict) == (True, True, "wish", told)
+    assert made.acceptance == durable.acceptance
     assert (made.ghosts_under, made.lag_bytes, made.provisional) == ("g", 0, False)
 
 
@@ -97,7 +100,7 @@ def test_a_node_says_whether_kine_may_use_its_postgres() -> None:
 def test_a_node_whose_postgres_went_away_says_what_it_last_saw_and_that_it_is_away() -> None:
     for health in (Health.DOWN, Health.HUNG):
         made = says(leader(health=health))
-        assert (made.postgres_ok, made.head, made.is_open) == (False, "b", True)
+        assert (made.postgres_ok, made.head, made.is_open) == (False, "b", health is Health.HUNG)
 
 
 def test_the_newest_row_says_whether_a_leadership_is_provisional() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 
 from failover.adapters.in_order import InOrder, OrderSettings
+from failover.adapters.process import running_with
 from failover.adapters.sessions import PostgresTimeouts, Sessions
 from failover.etcd import etcd_pb2 as pb
 from failover.etcd.client import EtcdClient, EtcdError
@@ -91,6 +94,84 @@ async def test_a_create_whose_session_is_ended_is_acknowledged_and_not_there(
             row = asking.execute("SELECT name FROM kine WHERE id = %s", [answer.revision]).fetchone()
         assert row != ("/lost",)
         assert (await etcd.get("/lost")).kv is None
+
+
+async def test_creates_that_fail_while_a_database_is_closed_are_acknowledged_once_it_is_open(
+    plain: tuple[PostgresServer, str],
+) -> None:
+    """A create that could not be begun reads next: where the database is opened in between, it finds nothing there."""
+    server, target = plain
+    acknowledged: set[str] = set()
+    closed = asyncio.Event()
+
+    async def create_on(number: int) -> None:
+        async with client(target) as etcd:
+            for turn in itertools.count():
+                if closed.is_set():
+                    return
+                key = f"/closed/{number}/{turn}"
+                with contextlib.suppress(EtcdError):
+                    if (await etcd.create(key, b"x", timeout_s=ANSWER_S)).succeeded:
+                        acknowledged.add(key)
+
+    crowd = asyncio.gather(*(create_on(number) for number in range(12)))
+    with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as asking:
+        there: set[str] = set()
+        async with asyncio.timeout(3 * ANSWER_S):
+            while not acknowledged - there:
+                await asyncio.sleep(0.5)
+                asking.execute(f"ALTER ROLE {SUPERVISOR} NOLOGIN")
+                while asking.execute(ALL_ENDED, [SUPERVISOR]).rowcount:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.1)
+                asking.execute(f"ALTER ROLE {SUPERVISOR} LOGIN")
+                await asyncio.sleep(0.5)
+                before = set(acknowledged)
+                there = {row[0] for row in asking.execute("SELECT name FROM kine")}
+                there |= acknowledged - before
+    closed.set()
+    await crowd
+
+
+ALL_ENDED = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s "
+    "ORDER BY CASE WHEN state = 'idle' THEN 0 ELSE 1 END"
+)
+
+
+async def test_a_kine_that_is_stopped_in_a_create_holds_no_lock_once_the_insert_is_over(
+    plain: tuple[PostgresServer, str],
+) -> None:
+    """The insert is a statement by itself: the transaction that Kine begins beside it, in another session, is empty."""
+    server, target = plain
+    async with client(target) as etcd:
+        with psycopg.connect(server.conninfo(SUPERUSER), autocommit=True) as asking:
+            asking.execute(SLOW)
+            asking.execute("CREATE TRIGGER slow AFTER INSERT ON kine FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+            asked = asyncio.create_task(etcd.create("/stopped", b"x", timeout_s=ANSWER_S))
+            async with asyncio.timeout(ANSWER_S):
+                while not asking.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'").rowcount:
+                    await asyncio.sleep(0.005)
+                (kine,) = [one.pid for one in running_with(lambda argument: argument == target)]
+                os.kill(kine, signal.SIGSTOP)
+                try:
+                    while not asking.execute("SELECT FROM kine WHERE name = '/stopped'").rowcount:
+                        await asyncio.sleep(0.02)
+                    locks = asking.execute(
+                        "SELECT mode FROM pg_locks WHERE relation = 'kine'::regclass AND pid <> pg_backend_pid()"
+                    ).fetchall()
+                    ended = asking.execute(BEGUN_ENDED, [SUPERVISOR]).rowcount
+                finally:
+                    os.kill(kine, signal.SIGCONT)
+            assert (locks, ended) == ([], 1)
+            assert not (await asked).succeeded  # its commit has failed, and its read finds the key
+            assert (await etcd.get("/stopped")).kv is not None
+
+
+SLOW = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$"
+BEGUN_ENDED = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state = 'idle in transaction'"
+)
 
 
 SESSIONS = 6  # of Postgres for Kine in the trials below

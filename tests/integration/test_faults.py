@@ -15,6 +15,7 @@ import pytest
 from failover.etcd.client import EtcdClient, EtcdError
 from lab.clients import Clients
 from lab.pair import Pair
+from lab.workload import Writer
 from tests.conftest import ended
 
 if TYPE_CHECKING:
@@ -162,6 +163,32 @@ async def test_follower_lost(running_pair: Start, way: str) -> None:
             follower.start()
         await clients.verify()
         assert (await pair.leader()) is leader
+
+
+async def test_a_leader_that_goes_on_once_its_postgres_is_back_stops_the_followers_kine_first(
+    running_pair: Start,
+) -> None:
+    """An insert that failed while it was away would be acknowledged by a Kine that ran on and finds it open (R20)."""
+    async with running_pair() as (pair, clients), contextlib.AsyncExitStack() as crowd:
+        leader = await pair.leader()
+        follower = pair.other(leader)
+        follower.postgres.kill()
+        await pair.until("alone", lambda both: (both[leader.number] or {}).get("sync") == "alone")
+        writers = [Writer(follower.kine_target, f"crowd-{one}", rate=50.0, timeout_s=5.0) for one in range(12)]
+        for writer in writers:
+            await crowd.enter_async_context(writer)
+        for _ in range(4):
+            await asyncio.gather(*(writer.until_acknowledged(5) for writer in writers))
+            leader.postgres.kill()
+            leader.postgres.start()
+        await asyncio.gather(*(writer.until_acknowledged(5) for writer in writers))
+        for writer in writers:
+            await writer.stop()
+        with psycopg.connect(leader.postgres.conninfo(), autocommit=True) as session:
+            there = {row[0] for row in session.execute("SELECT name FROM kine")}
+        assert not [write.key for writer in writers for write in writer.acknowledged if write.key not in there]
+        follower.postgres.start()
+        await clients.verify()
 
 
 @pytest.mark.parametrize("first", ["leader", "follower"])

@@ -79,10 +79,6 @@ class SimKine(Part):
         self._stop_start = True
         self.machine.kine.frozen = True
 
-    def thaw(self) -> None:
-        self.here()
-        self.machine.kine.frozen = False
-
     async def kill(self) -> None:
         self._stop_start = True
         await self.pause()

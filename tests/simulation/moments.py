@@ -54,9 +54,9 @@ async def until_promoting(pair: SimPair, node: int) -> None:
     await pair.until("it to be about to lead", lambda: pair.role(node) == "promoting", 30.0)
 
 
-async def until_alone(pair: SimPair, leader: int) -> None:
-    """Have the follower apply nothing more, and return when the leader has gone alone over it."""
-    pair.world.machines[1 - leader].postgres.stuck = True
+async def until_alone(pair: SimPair, leader: int, *, stuck: bool = True) -> None:
+    """Have the follower apply nothing more, or leave it as it is, and return when the leader has gone alone over it."""
+    pair.world.machines[1 - leader].postgres.stuck = stuck
     await pair.until(
         "it to go alone", lambda: pair.world.machines[leader].postgres.lineage[-1].kind is Kind.ALONE, 30.0
     )
@@ -93,7 +93,7 @@ def disk_as_it_is(pair: SimPair, node: int) -> Postgres:
     return replace(
         own, up=False, streaming=None, rows=dict(own.rows), heads=dict(own.heads), wal=list(own.wal), slots=dict(own.slots),
         subscription=replace(own.subscription) if own.subscription is not None else None,
-        sessions={}, under_way={}, inserting=set(), lost=[],
+        sessions={}, under_way={}, inserting={}, lost=[],
     )  # fmt: skip
 
 

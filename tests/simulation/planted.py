@@ -270,6 +270,10 @@ async def _nothing(*_: object) -> None:
     return None
 
 
+_NOBODY_STOPS_KINE = both(
+    swap(Node, "_stop_kine", lambda _: lambda *_: None), swap(Steps, "_peer_kine_stopped", lambda _: _nothing)
+)
+
 PLANTS = (
     Plant("histories are compared by their ids alone", "R1", swap(lineage, "_went_on", lambda _: lambda *_: False),
         None,
@@ -345,6 +349,17 @@ PLANTS = (
           both(plan("YIELD", Step.CLOSE, Step.FREEZE_KINE, Step.KILL_KINE, Step.RELEASE_ADDRESS),
                swap(World, "end_sessions", _writers_end_first)),
           "test_a_leader_that_yields_under_load_acknowledges_nothing_that_is_not_there"),
+    Plant("a late fence closes the database under the follower's running Kine", "R20",
+          both(plan("LATE_FENCE", Step.FREEZE_KINE, Step.CLOSE, Step.TAKE_TERM, Step.LEAD, Step.ALIGN_WAITS, Step.OPEN,
+                    Step.SERVE, Step.ACQUIRE_ADDRESS),
+               _NOBODY_STOPS_KINE),
+          "test_a_late_fence_under_load_acknowledges_nothing_that_is_not_there"),
+    Plant("a database is opened again under the follower's running Kine", "R20",
+          _NOBODY_STOPS_KINE,
+          "test_a_database_is_opened_again_once_the_followers_kine_has_been_stopped"),
+    Plant("a database is opened again under the own Kine, which ran on without a supervisor", "R20",
+          plan("REOPEN", Step.ALIGN_WAITS, Step.OPEN, Step.SERVE, Step.ACQUIRE_ADDRESS),
+          "test_a_database_is_opened_again_once_the_own_kine_that_ran_on_without_a_supervisor_is_frozen"),
     Plant("two leaders in one term", "I1", swap(node_steps, "next_term", lambda _: lambda highest, _node: highest + 1),
           "test_two_leaders_never_share_a_term"),
     Plant("a term goes back", "I2", swap(node_steps, "next_term", lambda right: lambda _, node: right(2, node)),

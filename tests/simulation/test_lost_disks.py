@@ -165,6 +165,7 @@ def test_a_leader_beside_a_strangers_disk_serves_nothing_while_its_postgres_hang
         pair.new_disk(first)  # a person has seen what was put there
         pair.clients.watches[first].lists = 0  # and its clients start anew as well
         pair.start(first)
+        pair.restart_supervisor(second)  # which has halted where it heard of the strange disk just before
         pair.muted = set()
         await pair.verify(split=True)
 

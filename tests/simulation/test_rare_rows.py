@@ -13,6 +13,29 @@ if TYPE_CHECKING:
     from tests.simulation.pair import SimPair
 
 
+def test_a_node_whose_power_loss_took_what_its_leader_believes_it_has_waits_for_the_history(
+    simulate: Simulate, decided: set[str]
+) -> None:
+    """A leader leaves out of its heartbeat what it has heard of from the node, and hears nothing of its new run yet."""
+
+    async def scenario(pair: SimPair) -> None:
+        leader = pair.leader()
+        follower = 1 - leader
+        machine = pair.world.machines[follower]
+        machine.disk_stalled = True  # what it applies is there, and not synced
+        await until_alone(pair, leader, stuck=False)
+        pair.power_off(follower)
+        machine.disk_stalled = False
+        pair.partition(only_from=follower)
+        decided.clear()
+        pair.start(follower)
+        await pair.until("it to hear of a head that it lacks", lambda: "start/leader-unknown" in decided, 1.0)
+        pair.heal()
+        await pair.verify()
+
+    simulate(scenario)
+
+
 def test_a_paused_leader_whose_disk_fills_up_keeps_leadership(simulate: Simulate, decided: set[str]) -> None:
     async def scenario(pair: SimPair) -> None:
         leader = pair.leader()

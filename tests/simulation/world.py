@@ -28,6 +28,7 @@ INSERT_S = 0.008
 CHANGES_COUNTED = 200
 CLIENT_PATIENCE_S = 0.2
 ENDING_S = 0.002  # between the end of the first session and of the last
+CONNECT_S = 0.05  # until Postgres has let a new session in or refused it, at most; 12 clients at once (tests/facts)
 
 
 class Crashed(BaseException):
@@ -94,7 +95,9 @@ class Postgres:
     began_s: float = 0.0  # this run
     under_way: dict[int, Kine] = field(default_factory=dict)  # revisions that inserts have taken and not committed yet
     gap: int = 0  # with which the newest leadership began here
-    inserting: set[asyncio.Future[bool]] = field(default_factory=set)  # inserts under way, each in a session
+    inserting: dict[asyncio.Future[bool], None] = field(
+        default_factory=dict
+    )  # inserts under way, in the order of their sessions
     readable_until_s: float = 0.0  # sessions are being ended, and one to read through is left
     lost: list[Callable[[], None]] = field(default_factory=list)
     stir: Callable[[], None] = lambda: None  # there is something to stream
@@ -103,6 +106,10 @@ class Postgres:
         0,
         0,
     )  # the newest and how many there were, and what `changes` said then
+
+    def admits(self) -> bool:
+        """Whether Kine's role may have a session."""
+        return self.up and self.login and self.lifted
 
     def commit(self, change: Change) -> int:
         """Append to the WAL and return the position."""
@@ -241,7 +248,7 @@ class World:
     def is_open(self, node: int) -> bool:
         """Whether Kine may use this node's Postgres."""
         postgres = self.machines[node].postgres
-        return postgres.up and not postgres.hung and postgres.login and postgres.lifted
+        return not postgres.hung and postgres.admits()
 
     def found(self) -> None:
         """`init` on node 0, `join` on node 1."""
@@ -367,9 +374,9 @@ class World:
         if not kine.answers() or not self.machines[node].powered:
             return None
         owner = node if kine.target == "own" else 1 - node
-        if not (self.is_open(owner) and self.reachable(node, owner)):
+        if not self.reachable(node, owner) or self.machines[owner].postgres.hung:
             return None
-        id_ = await self._insert(kine, node, owner, key)
+        id_ = await (self._insert if self.is_open(owner) else self._refused)(kine, node, owner, key)
         if id_ is None or not kine.answers() or not self.machines[node].powered or not self.reachable(node, owner):
             return None
         kine.revision = max(kine.revision, id_)
@@ -384,21 +391,23 @@ class World:
         postgres.under_way[id_] = kine
         ended = await self._ended_in(postgres, self.random.uniform(0.0, INSERT_S))
         while (
-            not ended and kine.run == kine_run and self.is_open(owner) and (machine.disk_stalled or not kine.answers())
+            not ended
+            and kine.run == kine_run
+            and postgres.runs == run
+            and postgres.admits()
+            and (postgres.hung or machine.disk_stalled or not kine.answers())
         ):
             await self.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
         del postgres.under_way[id_]
         if ended:
-            return await self._read_after(kine, node, owner, id_, key)
+            return await self._read_after(kine, node, owner, key)
         orphaned = kine.run != kine_run
         if orphaned and self.random.random() < 0.5:
             return None
-        if id_ <= postgres.gap or postgres.heads.get(name_of(key), 0) != read(key).prev:
+        if postgres.runs != run or not postgres.admits():
+            return None if orphaned else await self._read_after(kine, node, owner, key)
+        if id_ <= postgres.gap or postgres.heads.get(name_of(key), 0) != read(key).prev or id_ in postgres.rows:
             return None  # a leadership began meanwhile under the lock that it needs, or another change of the key came first
-        if postgres.runs != run or not self.is_open(owner) or id_ in postgres.rows:
-            # The insert failed. Kine reads next, and acknowledges when the read works and finds nothing (R20).
-            answers = self.is_open(owner) and self.reachable(node, owner) and not orphaned
-            return id_ if answers and id_ not in postgres.rows and key == name_of(key) else None
         position = postgres.commit(Change(id_, key))
         postgres.changed_s = self.now_s()
         if not (postgres.waits_for and postgres.waits_taken):
@@ -413,22 +422,41 @@ class World:
     async def _ended_in(self, postgres: Postgres, seconds: float) -> bool:
         """Whether the session of an insert is ended before it gets to its commit."""
         session: asyncio.Future[bool] = self._loop.create_future()
-        postgres.inserting.add(session)
+        postgres.inserting[session] = None
         timer = self._loop.call_later(seconds, _settle, session)
         try:
             return await session
         finally:
             timer.cancel()
-            postgres.inserting.discard(session)
+            postgres.inserting.pop(session, None)
 
-    async def _read_after(self, kine: Kine, node: int, owner: int, id_: int, key: str) -> int | None:
-        """The insert failed. A Kine that runs reads next, and acknowledges when the read finds nothing (H14, R20)."""
+    async def _refused(self, kine: Kine, node: int, owner: int, key: str) -> int | None:
+        """No transaction can be begun: to Kine that is an insert that failed."""
+        await self.sleep(self.random.uniform(0.0, CONNECT_S))
+        return await self._read_after(kine, node, owner, key)
+
+    async def _read_after(self, kine: Kine, node: int, owner: int, key: str) -> int | None:
+        """The insert failed. A Kine that runs reads next, and acknowledges when the read finds nothing (H14, R20).
+
+        It reads through a session that is left, or else through a new one: where the database is opened before that is refused,
+        it gets in.
+        """
         run, postgres = kine.run, self.machines[owner].postgres
+        await self._until_it_runs(kine, run)
+        reads = postgres.up and self.now_s() < postgres.readable_until_s
+        if not reads:
+            await self.sleep(self.random.uniform(0.0, CONNECT_S))
+            while postgres.up and postgres.hung:
+                await self.sleep(INSERT_S)
+            reads = self.is_open(owner) and self.reachable(node, owner)
+            await self._until_it_runs(kine, run)
+        # Who changes or deletes a key is told what is there.
+        lied = kine.run == run and reads and key == name_of(key) and key not in postgres.heads
+        return postgres.newest() if lied else None
+
+    async def _until_it_runs(self, kine: Kine, run: int) -> None:
         while kine.run == run and not kine.answers():
             await self.sleep(INSERT_S)
-        reads = self.is_open(owner) or (postgres.up and self.now_s() < postgres.readable_until_s)
-        lied = kine.run == run and reads and self.reachable(node, owner) and id_ not in postgres.rows
-        return id_ if lied and key == name_of(key) else None  # who changes or deletes a key is told what is there
 
     def _give_up(self, postgres: Postgres, waiting: asyncio.Future[bool]) -> None:
         """A client cancels its wait: what it wrote is visible here, and not replicated yet."""
