@@ -6,6 +6,8 @@ at that moment: the four timestamps of NTP (RFC 5905, section 8).
 
 from __future__ import annotations
 
+import operator
+
 import msgspec
 
 
@@ -29,7 +31,7 @@ def best(samples: tuple[Sample, ...]) -> Sample:
     """Return the exchange that spent least time under way; without any, an offset that nothing is known of."""
     if not samples:
         return NOTHING_KNOWN
-    return min(samples, key=lambda one: one.uncertainty_us)
+    return min(samples, key=operator.attrgetter("uncertainty_us"))
 
 
 UNKNOWN_US = 60_000_000

@@ -64,7 +64,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Later:  # type: ignore[override]
         """Call after `delay` virtual seconds."""
-        return self.call_at(self.now_s + max(0.0, delay), callback, *args)
+        when = self.now_s + delay if delay > 0.0 else self.now_s
+        later = Later(when, (callback, args))
+        self._count += 1
+        heapq.heappush(self._later, (when, self._count, later))
+        return later
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any) -> Later:  # type: ignore[override]
         """Call at a virtual time; of two at the same time the one that was asked for first comes first."""

@@ -146,7 +146,8 @@ class Postgres:
         """Return how many of the newest changes are rows."""
         newest = self.wal[-1] if self.wal else None
         if self._counted[0] is not newest or self._counted[1] != len(self.wal):
-            self._counted = newest, len(self.wal), sum(1 for change in self.wal[-CHANGES_COUNTED:] if change.key)
+            keys = [change.key for change in self.wal[-CHANGES_COUNTED:]]
+            self._counted = newest, len(self.wal), len(keys) - keys.count("")
         return self._counted[2]
 
     def replace(self, rows: dict[int, str]) -> None:
