@@ -44,8 +44,8 @@ test-core: $(READY) ## the tests that need no Postgres
 test-pythons: $(READY) ## the tests that need no Postgres, on each version of Python that is found here; VERSIONS="3.12 3.14"
 	@$(BIN)/python -m lab.pythons $(VERSIONS)
 
-simulate: $(READY) ## random faults in virtual time: SEEDS=1000 MINUTES=10 FIRST=0
-	@$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --minutes $(MINUTES)
+simulate: $(READY) ## random faults in virtual time: SEEDS=1000 MINUTES=10 FIRST=0, or QUIET=60 minutes without any
+	@$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --minutes $(MINUTES) $(if $(QUIET),--quiet $(QUIET))
 
 mutate: $(READY) ## small mistakes in the core, and which of them no test notices; fails below 95 %: MINUTES=60 ONLY=rules.py
 	@nice $(BIN)/python -m tests.mutation --at-least 95 --minutes $(if $(filter file,$(origin MINUTES)),60,$(MINUTES)) $(if $(ONLY),--only '$(ONLY)')

@@ -78,6 +78,18 @@ def play_seed(seed: int, events: Sequence[Event] | None = None, *, planted: bool
     return play(scenario, seed, planted=planted)
 
 
+def play_quiet(seconds: float) -> Run:
+    """Play so long without a fault: in the end as much as ever must be there and equal."""
+
+    async def scenario(pair: SimPair) -> None:
+        pair.clients.begin_moving()
+        pair.clients.begin_leases()
+        await pair.quiet(seconds)
+        await pair.verify()
+
+    return play(scenario)
+
+
 REACHED: set[str] = set()  # by every run of this process that had no planted mistake in it
 
 
