@@ -199,7 +199,7 @@ WIN = Plan(
         (Step.FREEZE_KINE, "the loser's acceptance, last revision and archive, as it says in its heartbeat (R7)"),
         (
             Step.TAKE_TERM,
-            "no session of Kine: one that is frozen before its commit holds the table; the term is above the fence's",
+            "no session of Kine: one that is frozen in a compaction holds the table; the term is above the fence's",
         ),
     ),
 )

@@ -93,7 +93,7 @@ async def test_f3_a_side_that_reboots_in_the_split_is_compared_from_where_they_p
 
 
 async def test_f3_a_statement_of_kine_that_never_ends_does_not_keep_the_winner_waiting(running_pair: Start) -> None:
-    """A Kine that is frozen before its commit holds the table, and nobody ends its transaction but who ends its session."""
+    """A Kine that is frozen in a compaction holds the table, and nobody ends its transaction but who ends its session."""
     policy = 'split = "prefer_node"\npreferred_node = 1'
     async with running_pair(extra={"policy": policy}) as (pair, clients):
         await split(pair, clients)

@@ -136,9 +136,9 @@ class SimPostgres(Part):
         if postgres.data is not DataState.COMPLETE or not postgres.lineage:
             raise PreconditionError("not complete")
         await self._commits(postgres)
-        await self._locked(postgres)
+        await self._lock(postgres)
         parent = postgres.newest()
-        postgres.gap = gap = max(parent, order.clear_revision) + order.margin
+        gap = max(parent, order.clear_revision) + order.margin
         gone = superfluous(postgres, parent) if order.full_fence else ()
         self.world.ledger.note(gone)
         postgres.commit(Change(gap, f"gap-{gap}", compacted=gap - 1 if order.full_fence else 0, gone=gone))
@@ -146,13 +146,16 @@ class SimPostgres(Part):
         postgres.commit(Change(0, "", entry))
         return entry
 
-    async def _locked(self, postgres: Postgres) -> None:
-        """Whoever is inserting has committed before; a frozen Kine never does, and its sessions end with it."""
-        deadline_s = self.world.now_s() + LOCK_S
-        while any(kine.answers() for kine in postgres.under_way.values()):
-            if self.world.now_s() > deadline_s:
-                raise PortError("the table could not be locked in time")
-            await self.pause()
+    async def _lock(self, postgres: Postgres) -> None:
+        """Have every insert come to its end, commits that wait for the follower too; those that begin meanwhile wait for this."""
+        deadline_s, postgres.locking = self.world.now_s() + LOCK_S, True
+        try:
+            while postgres.under_way or postgres.sessions:
+                if self.world.now_s() > deadline_s:
+                    raise PortError("the table could not be locked in time")
+                await self.pause()
+        finally:
+            postgres.locking = False
 
     async def record(self, entry: LineageEntry) -> LineageEntry:
         postgres = await self._server()

@@ -94,7 +94,7 @@ class Postgres:
     changed_s: float = 0.0  # when a client's write was last committed here
     began_s: float = 0.0  # this run
     under_way: dict[int, Kine] = field(default_factory=dict)  # revisions that inserts have taken and not committed yet
-    gap: int = 0  # with which the newest leadership began here
+    locking: bool = False  # a leadership that begins waits for the table
     inserting: dict[asyncio.Future[bool], None] = field(
         default_factory=dict
     )  # inserts under way, in the order of their sessions
@@ -387,18 +387,14 @@ class World:
         """Take an id, commit a moment later and not in the order of the ids, and wait for the follower."""
         machine, run = self.machines[owner], self.machines[owner].postgres.runs
         postgres = machine.postgres
+        while postgres.locking and postgres.admits():
+            await self.sleep(INSERT_S)  # behind whoever waits for the table
         postgres.sequence += 1
         id_, kine_run = postgres.sequence, kine.run
         postgres.under_way[id_] = kine
         ended = await self._ended_in(postgres, self.random.uniform(0.0, INSERT_S))
-        while (
-            not ended
-            and kine.run == kine_run
-            and postgres.runs == run
-            and postgres.admits()
-            and (postgres.hung or machine.disk_stalled or not kine.answers())
-        ):
-            await self.sleep(INSERT_S)  # stopped in the middle: its session is open as long as the role is
+        while not ended and postgres.runs == run and postgres.admits() and (postgres.hung or machine.disk_stalled):
+            await self.sleep(INSERT_S)  # whatever becomes of Kine: an insert is a statement of its own
         del postgres.under_way[id_]
         if ended:
             return await self._read_after(kine, node, owner, key)
@@ -407,8 +403,8 @@ class World:
             return None
         if postgres.runs != run or not postgres.admits():
             return None if orphaned else await self._read_after(kine, node, owner, key)
-        if id_ <= postgres.gap or postgres.heads.get(name_of(key), 0) != read(key).prev or id_ in postgres.rows:
-            return None  # a leadership began meanwhile under the lock that it needs, or another change of the key came first
+        if postgres.heads.get(name_of(key), 0) != read(key).prev or id_ in postgres.rows:
+            return None  # another change of the key came first
         position = postgres.commit(Change(id_, key))
         postgres.changed_s = self.now_s()
         if not (postgres.waits_for and postgres.waits_taken):
