@@ -105,16 +105,16 @@ class Clients:
         for task in self._writing:
             task.cancel()
 
-    async def _gap(self, seconds: float) -> None:
-        """Clients are quick while things happen, and take their time while nothing does."""
+    async def _gap(self, seconds: float, *, behind: bool = False) -> None:
+        """Clients are quick while things happen, and take their time while nothing does; a Kine that fills holes never does."""
         world = self._pair.world
-        idle = world.now_s() > world.busy_until_s
+        idle = not behind and world.now_s() > world.busy_until_s
         await world.sleep(seconds * IDLE if idle else seconds * world.random.uniform(0.3, 1.7))
 
     async def _follow(self, node: int) -> None:
         world, watch, worker = self._pair.world, self.watches[node], self.workers[node]
         while True:
-            await self._gap(WATCH_GAP_S)
+            await self._gap(WATCH_GAP_S, behind=watch.hole_s is not None)
             postgres = world.database_of(node)
             if postgres is not None:
                 self._look(node, watch)
@@ -124,7 +124,7 @@ class Clients:
     async def _follow_anywhere(self) -> None:
         mover = self.mover
         while True:
-            await self._gap(WATCH_GAP_S * SLOWER)
+            await self._gap(WATCH_GAP_S * SLOWER, behind=mover.watch.hole_s is not None)
             mover.may_move(answers=self._look(mover.node, mover.watch))
 
     def _look(self, node: int, watch: Watch) -> bool:
