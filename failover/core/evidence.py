@@ -113,8 +113,9 @@ def next_change_s(seen: Observation, timing: Timing, *, silent: bool) -> float:
     """Return a moment before which `read` says of this observation what it says now, if nothing comes in; inf for never.
 
     Each deadline here is one of a few durations after one of a few moments. Which of them count now does not matter: a moment
-    at which nothing changes costs one look. `silent`: a heartbeat is missing; as long as none is, the next one moves the end of
-    what the newest says, and is not waited for.
+    at which nothing changes costs one look. One that is just now counts: what `read` subtracts may be rounded otherwise.
+    `silent`: a heartbeat is missing; as long as none is, the next one moves the end of what the newest says, and is not waited
+    for.
     """
     heard_s = seen.heard.at_s if seen.heard is not None else NEVER
     moments = (
@@ -125,10 +126,10 @@ def next_change_s(seen: Observation, timing: Timing, *, silent: bool) -> float:
         timing.promote_after_s, timing.degrade_after_s, timing.grace_s, timing.boot_wait_s, timing.long_wait_s,
     )  # fmt: skip
     longest_s, now_s = max(durations), seen.now_s
-    dues = [moment + duration for moment in moments if moment + longest_s > now_s for duration in durations]
+    dues = [moment + duration for moment in moments if moment + longest_s >= now_s for duration in durations]
     if silent:
         dues.append(heard_s + 2 * timing.heartbeat_s)
-    return min([due_s for due_s in dues if due_s > now_s], default=float("inf"))
+    return min([due_s for due_s in dues if due_s >= now_s], default=float("inf"))
 
 
 def own_worth(seen: Observation, timing: Timing) -> Worth:

@@ -323,7 +323,7 @@ class Node:
         now_s = self.ports.clock.now_s()
         dues = [next_change_s(self.observe(), self.settings.timing, silent=self.senses.silent)]
         dues += [retry.at_s for retry in self._retries.values()]
-        return min([DECIDE_S, *(due_s - now_s + PAST_S for due_s in dues if due_s > now_s)])
+        return min([DECIDE_S, *(due_s - now_s + PAST_S for due_s in dues if due_s >= now_s)])
 
     async def _decide_once(self) -> None:
         seen = self.observe()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from failover.core.evidence import Policy, next_change_s, read
+from failover.core.evidence import Peer, Policy, next_change_s, read
 from failover.core.lease import NEVER, Lease
 from failover.core.model import Health, Role
 from failover.core.timing import FAST, LAN, WAN
@@ -51,7 +51,7 @@ def observations(draw: st.DrawFn) -> Observation:
 @given(observations(), st.sampled_from((LAN, FAST, WAN)), st.floats(0.0, 1.0))
 def test_nothing_changes_by_time_alone_before_the_next_deadline(seen: Observation, timing: Timing, part: float) -> None:
     due_s = min(next_change_s(seen, timing, silent=True), NOW_S + 200.0)
-    assert due_s > NOW_S
+    assert due_s >= NOW_S
     later_s = max(NOW_S, NOW_S + part * (due_s - NOW_S) - 1e-6)
     assert read(replace(seen, now_s=later_s), timing, POLICY) == read(seen, timing, POLICY)
 
@@ -64,3 +64,13 @@ def test_the_deadlines_of_a_follower_whose_leader_falls_silent() -> None:
         seen = replace(seen, now_s=next_change_s(seen, LAN, silent=True) + 1e-3)
         views.append((round(seen.now_s - NOW_S, 2), str(read(seen, LAN, POLICY).peer)))
     assert views == [(0.2, "unsure"), (1.2, "silent")]
+
+
+def test_a_deadline_that_is_just_now_has_not_passed_yet() -> None:
+    """What is left of a sum may be less than its part: `read` subtracts."""
+    patience_s = LAN.promote_after_s
+    at_s = next(at for at in (k / 1000 for k in range(1, 1000)) if at + patience_s - at < patience_s)
+    seen = follower(heard=replace(heard(beat(0, Role.LEADER)), at_s=at_s))
+    seen = replace(seen, started_s=NEVER, peer_served_s=NEVER, peer_postgres_seen_s=NEVER, now_s=at_s + patience_s)
+    assert read(seen, LAN, POLICY).peer is Peer.UNSURE
+    assert next_change_s(seen, LAN, silent=True) == seen.now_s
