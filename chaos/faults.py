@@ -89,7 +89,7 @@ async def _lose_power(_: Site, node: MachineNode) -> None:
 
 
 async def _lose_power_in_a_write(site: Site, node: MachineNode) -> None:
-    """Kine has drawn a revision, and its commit never comes: as each write is for as long as a way over the network takes."""
+    """A transaction has drawn a revision, and its end never comes: worse than Kine's own inserts, which are single statements."""
     leader = await site.leader()
     await asyncio.to_thread(node.begin_a_write, leader)
     await _lose_power(site, node)

@@ -205,7 +205,7 @@ free_min_mib = 40
         self.machine.kill()
 
     def begin_a_write(self, leader: MachineNode) -> None:
-        """Begin a write on the leader's Postgres that nobody finishes, as this machine's Kine does."""
+        """Begin a write on the leader's Postgres that nobody finishes, in a transaction."""
         argv = [sys.executable, "-m", unfinished.__name__, self.kine_endpoint(leader.number)]
         self.machine.start(argv, self.folder / "unfinished.log", env={"PYTHONPATH": str(REPOSITORY)})
         deadline = time.monotonic() + START_S
