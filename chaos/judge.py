@@ -21,7 +21,7 @@ async def judge(play: Play) -> None:
     site, clients, result = play.site, play.clients, play.result
     await site.until_in_sync()
     await clients.until_writing()
-    for stop in [one.stop for one in clients.writers] + [one.stop for one in play.contended]:
+    for stop in [one.stop for one in (*clients.writers, *clients.patient)] + [one.stop for one in play.contended]:
         await stop()
     rows = await clients.until_quiet()
     newest = max((row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/")), default=0)

@@ -44,6 +44,7 @@ class Pace:
     timeout_s: float  # a unique write without an answer for so long stays unknown
 
 
+PATIENT = 4  # clients a node that wait long for an answer: what one of them is told late it believes
 PACE = Pace(writes_s=50.0, swaps_s=10.0, timeout_s=0.1)
 
 
@@ -113,7 +114,7 @@ class Play:
         self.began_s = time.monotonic()
         self.leader: MachineNode | None = None
         self.struck: list[tuple[Strike, MachineNode]] = []
-        self.clients = Clients(site, rate=pace.writes_s, timeout_s=pace.timeout_s)
+        self.clients = Clients(site, rate=pace.writes_s, timeout_s=pace.timeout_s, patient=PATIENT)
         run = secrets.token_hex(4)
         self.contended = [
             ContendedClient(node.kine_target, f"node-{node.number}", run, rate=pace.swaps_s) for node in site.nodes

@@ -77,8 +77,10 @@ PROMISE_IN_WORDS = {
 }
 
 
-def _one(fault: str, on: On, effect: Effect, hold_s: float = 1.0, promise: Promise = Promise.NO_LOSS) -> Scenario:
-    return Scenario(f"{fault}-{on}", (Strike(fault, on, hold_s),), effect, promise)
+def _one(
+    fault: str, on: On, effect: Effect, hold_s: float = 1.0, promise: Promise = Promise.NO_LOSS, name: str = ""
+) -> Scenario:
+    return Scenario(f"{name or fault}-{on}", (Strike(fault, on, hold_s),), effect, promise)
 
 
 def _two(first: Strike, second: Strike, effect: Effect, promise: Promise = Promise.ARCHIVED) -> Scenario:
@@ -98,6 +100,8 @@ SINGLE = (
     _one("full-disk", On.LEADER, Effect.FAILOVER),
     _one("stop-everything", On.FOLLOWER, Effect.ALONE),
     _one("cut-off", On.FOLLOWER, Effect.ALONE, 12.0),
+    # As long as a Postgres takes to end the sessions of who is cut off, and no longer than their clients wait.
+    _one("cut-off", On.FOLLOWER, Effect.ALONE, 6.5, name="cut-off-for-seconds"),
     _one("cut-path-a", On.LEADER, Effect.WHOLE, 8.0),
     _one("cut-path-b", On.LEADER, Effect.WHOLE, 8.0),
     _one("clock-ahead", On.LEADER, Effect.KEPT, 2.5),
@@ -134,9 +138,9 @@ NAMED = {one.name: one for one in (*SINGLE, *PAIRS, *RECOVERING)}
 # What `make chaos` plays, in this order, as far as its minutes last: the worst and what was bad once come first.
 SHORT = (
     "power-loss-leader", "cut-leader", "kill-postgres-leader", "stalled-disk-follower", "cut-off-follower",
-    "full-disk-leader", "kill-everything-leader", "cut-but-broker-leader", "power-loss-in-a-write-follower",
-    "restart-storm-leader", PAIRS[0].name, RECOVERING[0].name, "clock-ahead-leader", "power-loss-of-both-leader",
-    "cut-path-a-leader", "stop-everything-follower", "kill-kine-leader",
+    "cut-off-for-seconds-follower", "full-disk-leader", "kill-everything-leader", "cut-but-broker-leader",
+    "power-loss-in-a-write-follower", "restart-storm-leader", PAIRS[0].name, RECOVERING[0].name, "clock-ahead-leader",
+    "power-loss-of-both-leader", "cut-path-a-leader", "stop-everything-follower", "kill-kine-leader",
 )  # fmt: skip
 
 DRAWN = tuple(sorted({one.strikes[0].fault for one in SINGLE}))

@@ -163,6 +163,10 @@ class PostgresSection(Section):
         return addresses(self.peer.get_secret_value())
 
 
+# Of a machine that answers nothing: tcp_user_timeout and keepalives, as `postgres-setup` sets them.
+SESSION_LASTS_S = 5.0
+
+
 class KineSection(Section):
     """How Kine is run."""
 
@@ -174,7 +178,11 @@ class KineSection(Section):
     poll_s: float = Field(0.1, gt=0, description="how often Kine asks Postgres for changes that others made, seconds")
     ready_s: float = Field(10.0, gt=0, description="how long a new Kine may take to answer, seconds")
     canary_s: float = Field(1.0, gt=0, description="time between two questions to a Kine that serves, seconds")
-    answer_s: float = Field(2.0, gt=0, description="how long an answer may take before Kine is replaced, seconds")
+    answer_s: float = Field(
+        2.0,
+        gt=0,
+        description="how long an answer may take, seconds; three late ones replace a Kine, one where it is on the peer",
+    )
     silent_s: float = Field(
         60.0,
         gt=0,
@@ -200,6 +208,15 @@ class KineSection(Section):
     @classmethod
     def _with_password(cls, told: Any) -> Any:
         return secrets.with_password(told, secrets.put_into_url)
+
+    @model_validator(mode="after")
+    def _before_sessions_end(self) -> Self:
+        if self.canary_s + self.answer_s > SESSION_LASTS_S - 1:
+            raise ValueError(
+                f"canary_s and answer_s together are at most {SESSION_LASTS_S - 1:g} s: a Kine whose way to the peer's Postgres "
+                f"is lost has to be stopped before its sessions there are ended, after {SESSION_LASTS_S:g} s (tcp_user_timeout)"
+            )
+        return self
 
 
 class TimingSection(Section):

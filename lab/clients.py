@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RATE = 50.0
 TIMEOUT_S = 0.05
+PATIENT_RATE = 20.0
+PATIENCE_S = 30.0  # an API server waits as long and longer
 QUIET_S = 0.5  # longer than a write that nobody waits for any more can take
 
 
@@ -63,10 +65,17 @@ class ServingPair(Protocol):
 class Clients:
     """Writes and watches through the Kine of both nodes, all the time."""
 
-    def __init__(self, pair: ServingPair, *, rate: float = RATE, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, pair: ServingPair, *, rate: float = RATE, timeout_s: float = TIMEOUT_S, patient: int = 0
+    ) -> None:
         self.pair = pair
         self.writers = [
             Writer(node.kine_target, f"node-{node.number}", rate=rate, timeout_s=timeout_s) for node in pair.nodes
+        ]
+        self.patient = [
+            Writer(node.kine_target, f"patient-{node.number}-{number}", rate=PATIENT_RATE, timeout_s=PATIENCE_S)
+            for node in pair.nodes
+            for number in range(patient)
         ]
         self.watchers = [Watcher(node.kine_target) for node in pair.nodes]
         self._stack = contextlib.AsyncExitStack()
@@ -74,7 +83,7 @@ class Clients:
     async def __aenter__(self) -> Self:
         for watcher in self.watchers:
             await self._stack.enter_async_context(watcher)
-        for writer in self.writers:
+        for writer in (*self.writers, *self.patient):
             await self._stack.enter_async_context(writer)
         return self
 
@@ -92,8 +101,8 @@ class Clients:
 
     @property
     def writes(self) -> list[Write]:
-        """Return all writes of both writers."""
-        return [write for writer in self.writers for write in writer.writes]
+        """Return all writes of all writers."""
+        return [write for writer in (*self.writers, *self.patient) for write in writer.writes]
 
     def archived(self) -> frozenset[str]:
         """Return the keys of every row in an archive of either node."""
@@ -135,7 +144,7 @@ class Clients:
         """Wait for quiet and for both databases to be equal, then return what is to be said. Raises TimeoutError."""
         await self.pair.until_in_sync()
         await self.until_writing()
-        for writer in self.writers:
+        for writer in (*self.writers, *self.patient):
             await writer.stop()
         rows = await self.until_quiet()
         newest = max(row[checker.ID] for row in rows if row[checker.NAME].startswith("/registry/lab/"))

@@ -44,7 +44,7 @@ def running_pair() -> Callable[..., AbstractAsyncContextManager[tuple[Pair, Clie
     @contextlib.asynccontextmanager
     async def start(**options: object) -> AsyncIterator[tuple[Pair, Clients]]:
         extra = {**FAST, **options.pop("extra", {})}  # type: ignore[dict-item]
-        load: dict[str, float] = options.pop("load", {"timeout_s": PATIENCE_S})  # type: ignore[assignment]
+        load: dict[str, Any] = options.pop("load", {"timeout_s": PATIENCE_S})  # type: ignore[assignment]
         pair = Pair(extra=extra, **options)  # type: ignore[arg-type]
         async with ended(pair):
             await pair.create()

@@ -318,24 +318,30 @@ class KineProcess:
             if current is self._current and not current.frozen:
                 self._failures += 1
                 log.warning("Kine does not answer", target=str(current.target), error=str(error))
-                silent_s = time.monotonic() - self._answered_s
-                if self._failures >= self._settings.answers_missed and silent_s > self._settings.silent_s:
+                if self._is_past_help(current):
                     self._give_up(current)
             return False
         self._revision = max(self._revision, answer.revision)
-        # Where the path to the peer was lost, its watches may hang on a connection that is dead: it is replaced all the same.
-        if current.target is Target.OWN or self._failures < self._settings.answers_missed:
-            self._failures = 0
+        self._failures = 0
         self._answered_s = time.monotonic()
         self._answer_s = self._answered_s - began_s
         return True
 
-    def _give_up(self, current: Running) -> None:
-        """It has been without its Postgres for so long that what it has not told yet may have been compacted.
+    def _is_past_help(self, current: Running) -> bool:
+        """Whether what it would say next may be wrong.
 
-        Read on, its watches would pass over that, and who watches would never hear of it; on another Kine they list anew.
+        On the own Postgres: when what it has not told yet may have been compacted. Read on, its watches would pass over that, and
+        who watches would never hear of it; on another Kine they list anew. On the peer's: at the first answer that is
+        missing. Where the way there was lost, the peer's Postgres ends its sessions after five seconds. If the way comes back
+        then, a create that never got there is acknowledged (docs/facts.md), and watches may hang on a dead connection.
         """
-        log.warning("Kine has not answered for too long; it never runs again", target=str(current.target))
+        if current.target is Target.PEER:
+            return True
+        silent_s = time.monotonic() - self._answered_s
+        return self._failures >= self._settings.answers_missed and silent_s > self._settings.silent_s
+
+    def _give_up(self, current: Running) -> None:
+        log.warning("Kine is given up; it never runs again", target=str(current.target))
         self._withdraw()
         self._restarts += 1
         self._ended()

@@ -63,6 +63,7 @@ def test_the_environment_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (('"127.0.0.1:7480"', '"0.0.0.0:7480"'), "make certificates with `kine-failover certs`"),
         (("[node]", "[timing]\npromote_after_s = 1.6\n[node]"), "= 1.7 - 1.6 = 0.1 s must be greater than"),
         (("[node]", '[node]\nclustre = "x"'), "node.clustre = 'x'"),
+        (("[kine]", "[kine]\nanswer_s = 4"), "canary_s and answer_s together are at most 4 s"),
         (('own = "dbname=kine"', 'own = "dbname="x="'), "config.toml"),
         (('own = "dbname=kine"', 'own = "nonsense"'), "postgres.own: not a connection string"),
     ],
