@@ -348,7 +348,7 @@ def _microseconds(text: object) -> int:
         instant = datetime.datetime.fromisoformat(str(text))
         if not isinstance(text, str) or instant.tzinfo is None:
             raise ValueError(text)  # noqa: TRY301
-        return int(instant.timestamp() * 1_000_000)
+        return round(instant.timestamp() * 1_000_000)
     except (ValueError, OverflowError):
         raise web.HTTPBadRequest(text="at must be a time with its zone, for instance 2031-05-01T03:00:00Z") from None
 

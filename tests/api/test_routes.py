@@ -192,7 +192,7 @@ async def test_switchover_at_a_time_survives_a_restart(serve: Serve) -> None:
             async with session.get("/v1/status") as answer:
                 assert (await answer.json())["switchover_at"] == at.isoformat()
         again = Schedule(served.nodes[before], served.folder / "schedule.json")
-        assert again.at_us == int(at.timestamp() * 1_000_000)
+        assert again.at_us == round(at.timestamp() * 1_000_000)
         async with asyncio.timeout(30):
             while served.nodes[1 - before].memory.role is not Role.LEADER:
                 await asyncio.sleep(0.02)
