@@ -29,17 +29,16 @@ PAUSES = 4.0  # times as long as the part before took: writes wait for the same 
 class SupersededRows:
     """Looks through what lies below the compaction revision once a leadership, also one that another supervisor began."""
 
-    def __init__(self, sessions: Sessions, kine_role: str, *, look_s: float = LOOK_S, rows: int = ROWS) -> None:
+    def __init__(self, sessions: Sessions, kine_role: str, *, rows: int = ROWS) -> None:
         self._sessions = sessions
         self._kine_role = kine_role
-        self._look_s = look_s
         self._rows = rows
         self._done_under: str | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled; a Postgres that does not answer is asked again, and a part that failed done again."""
         while True:
-            await asyncio.sleep(self._look_s)
+            await asyncio.sleep(LOOK_S)
             try:
                 await self.sweep()
             except PortError as error:

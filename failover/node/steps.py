@@ -264,8 +264,9 @@ class Steps:
 
     def _peer_kine_runs(self) -> bool:
         heard = self.memory.heard
-        lately = heard is not None and self.ports.clock.now_s() - heard.at_s < PEER_STOPS_S
-        return lately and heard is not None and heard.heartbeat.uses_peer
+        if heard is None or self.ports.clock.now_s() - heard.at_s >= PEER_STOPS_S:
+            return False
+        return heard.heartbeat.uses_peer
 
     async def _serve(self, _: Errand) -> None:
         await self.ports.kine.serve(Target.OWN, self.fence_key())

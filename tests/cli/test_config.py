@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from failover import config
+from failover.adapters.postgres_setup import SETTINGS
 from failover.core.timing import FAST
 from failover.errors import ConfigError
 
@@ -137,3 +138,8 @@ def test_listening_beyond_loopback_needs_tls(tmp_path: Path, line: str, named: s
     path = write(tmp_path, GOOD.replace('listen = ["127.0.0.1:7480"]', 'listen = ["10.0.0.1:7480"]'))
     with pytest.raises(ConfigError, match=r"not loopback.*\[link\.tls\]"):
         config.load(path)
+
+
+def test_a_session_lasts_as_long_as_the_set_up_says() -> None:
+    """A Kine that is cut off is stopped before it ends."""
+    assert SETTINGS["tcp_user_timeout"].value == f"{config.SESSION_LASTS_S:g}s"

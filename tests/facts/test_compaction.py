@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from failover.adapters.postgres import OwnPostgres
+    from failover.etcd.client import EtcdClient
     from lab.postgres_server import PostgresServer
 
 __all__ = ["plain"]
@@ -77,19 +79,28 @@ async def test_a_compaction_revision_that_somebody_else_raises_brings_a_deleted_
         assert (found.kv.value, found.kv.mod_revision) == (b"first", first.revision)  # deleted, and here again
 
 
+async def changed(kine: EtcdClient, own: OwnPostgres) -> tuple[int, int]:
+    """Begin a history with a key that was replaced, one that was deleted and one that is as it was.
+
+    Returns the newest revisions of the first and of the last.
+    """
+    await own.found(row())
+    first = await kine.create("/key", b"first")
+    second = await kine.update("/key", b"second", first.revision)
+    gone = await kine.create("/gone", b"x")
+    await kine.delete("/gone", gone.revision)
+    kept = await kine.create("/kept", b"x")
+    return second.revision, kept.revision
+
+
 async def test_a_full_fence_leaves_nothing_that_a_compaction_would_bring_back(
     plain: tuple[PostgresServer, str],
 ) -> None:
     server, target = plain
     async with client(target) as kine, adapter(server) as own:
-        await own.found(row())
-        first = await kine.create("/key", b"first")
-        second = await kine.update("/key", b"second", first.revision)
-        gone = await kine.create("/gone", b"x")
-        await kine.delete("/gone", gone.revision)
-        kept = await kine.create("/kept", b"x")
-        led = await own.lead(LeadOrder(row(term=4), kept.revision, 100, True))
-        third = await kine.update("/key", b"third", second.revision)
+        second, kept = await changed(kine, own)
+        led = await own.lead(LeadOrder(row(term=4), kept, 100, True))
+        third = await kine.update("/key", b"third", second)
         assert third.succeeded
         assert third.revision > led.first_revision
         await kine.delete("/key", third.revision)
@@ -99,7 +110,7 @@ async def test_a_full_fence_leaves_nothing_that_a_compaction_would_bring_back(
         assert (await kine.get("/gone")).kv is None
         found = await kine.get("/kept")
         assert found.kv is not None
-        assert found.kv.mod_revision == kept.revision
+        assert found.kv.mod_revision == kept
         with psycopg.connect(server.conninfo()) as session:
             left = session.execute("SELECT count(*) FROM kine WHERE name IN ('/key', '/gone')").fetchone()
         assert left == (0,)
@@ -112,14 +123,9 @@ async def test_what_a_full_fence_had_no_time_for_is_swept_from_below(
     monkeypatch.setattr(postgres, "COMPACTED_MOST", 0)
     server, target = plain
     async with client(target) as kine, adapter(server) as own:
-        await own.found(row())
-        first = await kine.create("/key", b"first")
-        second = await kine.update("/key", b"second", first.revision)
-        gone = await kine.create("/gone", b"x")
-        await kine.delete("/gone", gone.revision)
-        kept = await kine.create("/kept", b"x")
-        await own.lead(LeadOrder(row(term=4), kept.revision, 100, True))
-        third = await kine.update("/key", b"third", second.revision)
+        second, kept = await changed(kine, own)
+        await own.lead(LeadOrder(row(term=4), kept, 100, True))
+        third = await kine.update("/key", b"third", second)
 
         def rows() -> list[tuple[str, bytes | None]]:
             with psycopg.connect(server.conninfo()) as session:
